@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fm_core.gaussian import GaussianPath as GaussianPath, Schedule as Schedule
     from fm_core.hookspecs import hookimpl as hookimpl
     from fm_core.matching import Matching as Matching
-    from fm_core.pipeline import Pipeline as Pipeline, Samples as Samples, compose as compose, recipe as recipe
+    from fm_core.pipeline import Pipeline as Pipeline, compose as compose, recipe as recipe
     from fm_core.plan import Plan as Plan, Row as Row, TableSolver as TableSolver
     from fm_core.prediction import Prediction as Prediction
     from fm_core.protocols import (
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         VectorFieldModel as VectorFieldModel,
     )
     from fm_core.registry import Component as Component, build as build, components as components
+    from fm_core.sampling import Samples as Samples
 
 _HOME = {
     "compat": ("Problem",),
@@ -70,7 +71,7 @@ _HOME = {
     "gaussian": ("GaussianPath", "Schedule"),
     "hookspecs": ("hookimpl",),
     "matching": ("Matching",),
-    "pipeline": ("Pipeline", "Samples", "compose", "recipe"),
+    "pipeline": ("Pipeline", "compose", "recipe"),
     "plan": ("Plan", "Row", "TableSolver"),
     "prediction": ("Prediction",),
     "protocols": (
@@ -85,6 +86,7 @@ _HOME = {
         "VectorFieldModel",
     ),
     "registry": ("Component", "build", "components"),
+    "sampling": ("Samples",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -7,7 +7,7 @@ in `DEFAULTS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from attrs import field, frozen
@@ -32,6 +32,7 @@ __all__ = [
     "TimeGrid",
     "VectorFieldModel",
     "declared",
+    "span_of",
 ]
 
 OnStep = Callable[[float, "Tensor"], None]
@@ -53,6 +54,12 @@ DEFAULTS: dict[str, Any] = {
 def declared(component: object, name: str) -> Any:
     """The component's attribute, or its default from `DEFAULTS` when absent."""
     return getattr(component, name, DEFAULTS[name])
+
+
+def span_of(path: ProbabilityPath, src: Prediction, needs: Iterable[Prediction]) -> tuple[float, float]:
+    """The closed interval in which a network that predicts `src` may be asked for `needs`: the path's `span`, `(0, 1)` where it has none."""
+    span: Callable[..., tuple[float, float]] | None = getattr(path, "span", None)
+    return span(src, needs) if span else (0.0, 1.0)
 
 
 @frozen(eq=False)

@@ -1,0 +1,186 @@
+"""What composes with what: capabilities checked when composing, every problem at once, each with its reason and its fix.
+
+Data, noise, v and velocity convert under any coupling and any source. Only `score = −noise/σ` needs x0 Gaussian and independent of x1; without
+it fall the SDEs, Langevin dynamics and guidance by scores. What a network was trained under counts as much as what it is composed with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from fm_core.errors import did_you_mean
+from fm_core.field import schedule_fingerprint
+from fm_core.prediction import Prediction
+from fm_core.protocols import declared
+
+if TYPE_CHECKING:
+    from fm_core.pipeline import Pipeline
+
+__all__ = ["Problem", "problems"]
+
+_METHODS = {
+    "path": ("sample_source", "interpolate", "target", "convert"),
+    "model": ("__call__",),
+    "objective": ("sample_time", "loss"),
+    "coupling": ("pair",),
+    "solver": ("solve",),
+    "grid": ("times",),
+    "guidance": ("guide",),
+    "codec": ("encode", "decode"),
+}
+_ATTRIBUTES = {
+    "path": ("provides",),
+    "model": ("predicts",),
+    "objective": ("needs",),
+    "solver": ("needs", "order", "evals_per_step"),
+    "guidance": ("needs",),
+}
+
+
+@frozen
+class Problem:
+    """One reason why parts do not compose.
+
+    Args:
+        what: What does not fit.
+        why: The reason.
+        fix: What to do.
+    """
+
+    what: str
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.what}\n     why: {self.why}\n     fix: {self.fix}"
+
+
+def problems(pipeline: Pipeline) -> list[Problem]:
+    """Every problem of a pipeline's parts; empty where they compose."""
+    malformed = [problem for kind, part in _parts(pipeline) for problem in _malformed(kind, part)]
+    if malformed:
+        return malformed
+    return [*_geometry(pipeline), *_predictions(pipeline), *_score(pipeline), *_trained_elsewhere(pipeline)]
+
+
+def _parts(pipeline: Pipeline) -> Iterator[tuple[str, object]]:
+    single = ("path", "model", "objective", "coupling", "solver", "grid", "codec")
+    yield from ((kind, getattr(pipeline, kind)) for kind in single if getattr(pipeline, kind) is not None)
+    yield from (("guidance", guidance) for guidance in pipeline.guidance)
+
+
+def _malformed(kind: str, part: object) -> Iterator[Problem]:
+    needed = (*_METHODS.get(kind, ()), *_ATTRIBUTES.get(kind, ()))
+    missing = [name for name in needed if not hasattr(part, name)]
+    if missing:
+        yield Problem(
+            f"{type(part).__name__} is no {kind}: it has no {', '.join(missing)}",
+            f"a {kind} follows the protocol fm_core.protocols, which asks for {', '.join(needed)}",
+            f"give a registry name, an object made by fm.build({kind!r}, …), or an object with these attributes",
+        )
+
+
+def _geometry(pipeline: Pipeline) -> Iterator[Problem]:
+    geometry, solver = declared(pipeline.path, "geometry"), pipeline.solver
+    if solver is not None and geometry not in declared(solver, "geometries"):
+        yield Problem(
+            f"the solver {type(solver).__name__} does not serve {geometry} paths",
+            f"it serves {', '.join(sorted(declared(solver, 'geometries')))}",
+            f"choose a solver whose `geometries` hold {geometry!r}",
+        )
+
+
+def _needs(pipeline: Pipeline) -> Iterator[tuple[str, object, frozenset[Prediction]]]:
+    for kind in ("objective", "solver"):
+        if (part := getattr(pipeline, kind)) is not None:
+            yield kind, part, frozenset(part.needs)
+    yield from (("guidance", guidance, frozenset(guidance.needs)) for guidance in pipeline.guidance)
+
+
+def _predictions(pipeline: Pipeline) -> Iterator[Problem]:
+    path = pipeline.path
+    provides = frozenset(path.provides)
+    known = f"the path {type(path).__name__} provides {_listed(provides)}"
+    for kind in pipeline.model.predicts:
+        if kind not in provides and not _only_score(path, kind):
+            yield Problem(
+                f"the model predicts {str(kind)!r}, which this path does not know",
+                known,
+                f"name what the network returns by predicts=…; {did_you_mean(kind, provides)}",
+            )
+    for role, part, needs in _needs(pipeline):
+        for kind in sorted(needs - provides):
+            if not _only_score(path, kind):
+                yield Problem(
+                    f"the {role} {_name(part)} needs {str(kind)!r}, which this path does not give",
+                    known,
+                    f"choose a {role} that needs one of these, or another path",
+                )
+
+
+def _only_score(path: object, kind: Prediction) -> bool:
+    """A Gaussian path withholds the score for its source alone: `_score` explains that better."""
+    return kind == Prediction.SCORE and getattr(path, "source", None) is not None
+
+
+def _score(pipeline: Pipeline) -> Iterator[Problem]:
+    reason = _why_no_score(pipeline)
+    if reason is None:
+        return
+    why = f"score = −noise/σ holds only for a Gaussian source that is independent of the data, and {reason}"
+    for role, part, needs in _needs(pipeline):
+        stochastic = role == "solver" and declared(part, "stochastic")
+        if Prediction.SCORE in needs or stochastic:
+            what = "is stochastic and follows" if stochastic else "needs"
+            fix = {
+                "solver": "use a deterministic solver (euler, heun, dopri5, …), or train with an independent coupling and a Gaussian source",
+                "objective": "use the 'cfm' objective, or an independent coupling and a Gaussian source",
+            }.get(role, "drop this guidance, or train with an independent coupling and a Gaussian source")
+            yield Problem(f"the {role} {_name(part)} {what} the score, which is not known here", why, fix)
+    if Prediction.SCORE in pipeline.model.predicts:
+        yield Problem(
+            "the model predicts the score, which is not known here", why, "predict the velocity, or change coupling or source"
+        )
+
+
+def _why_no_score(pipeline: Pipeline) -> str | None:
+    coupling, trained = pipeline.coupling, getattr(pipeline.model, "trained", None)
+    if coupling is not None and not declared(coupling, "independent"):
+        return f"the coupling {_name(coupling)} pairs x0 with x1"
+    if getattr(pipeline.path, "source", None) is not None:
+        return "the source of this path is not Gaussian noise"
+    if trained is not None and not trained.independent:
+        return f"this network was trained on pairs ({trained.coupling or 'reflow'}); composing it otherwise does not change that"
+    if trained is not None and not trained.gaussian_source:
+        return "this network was trained from a source that is not Gaussian noise; composing it otherwise does not change that"
+    return None
+
+
+def _trained_elsewhere(pipeline: Pipeline) -> Iterator[Problem]:
+    trained = getattr(pipeline.model, "trained", None)
+    here = schedule_fingerprint(pipeline.path)
+    if trained is None or not trained.schedule or not here:
+        return
+    if max(abs(a - b) for a, b in zip(trained.schedule, here, strict=True)) > 1e-6:
+        yield Problem(
+            "the network was trained on another path",
+            f"its schedule was that of {trained.path or 'a path built by hand'}, with other α and σ than this one: "
+            "at one t the two hold other noise levels",
+            f"compose it with path={trained.path!r} and the options it was trained with"
+            if trained.path
+            else "compose it with the path it was trained on",
+        )
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    return ", ".join(sorted(kinds)) or "nothing"
+
+
+def _name(part: object) -> str:
+    from fm_core.building import origin
+
+    spec = origin(part)
+    return repr(spec.name) if spec else type(part).__name__

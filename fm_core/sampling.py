@@ -1,0 +1,450 @@
+"""Sampling: from a budget to a grid, from a seed to a source, along the field by a solver; what was spent is said.
+
+Network calls are counted around the model, so `Samples.nfe` is what happened, whatever the solver declares. Sampling runs without gradients unless
+asked, and leaves the network in the mode in which it found it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import torch
+from attrs import field as attribute, frozen
+from torch import Tensor, nn
+
+from fm_core import registry
+from fm_core.building import origin
+from fm_core.errors import BudgetError, CompatError, DivergenceError, ShapeError, TimeError
+from fm_core.field import Field
+from fm_core.gaussian import check_times
+from fm_core.plan import Plan, TableSolver, execute
+from fm_core.prediction import Prediction
+from fm_core.protocols import OnStep, ProbabilityPath, Solver, TimeGrid, VectorFieldModel, declared, span_of
+from fm_core.randomness import BlockGenerator, fresh_seed
+from fm_core.shapes import check_batch, map_tensors, over
+
+if TYPE_CHECKING:
+    from fm_core.pipeline import Pipeline
+
+__all__ = ["Course", "Samples", "sample"]
+
+
+@frozen(eq=False)
+class Samples:
+    """Samples, and what they cost.
+
+    Args:
+        x: Samples, shape `(B, *D)`.
+        nfe: Network calls that each sample went through (the most over the chunks, where an adaptive solver differs).
+        seed: Seed that draws these samples again; None where x0 was given and nothing was drawn.
+        times: Times of the trajectory, float64 `(N+1,)`.
+        status: Whether a sample is finite, bool `(B,)`.
+        trajectory: States at these times, `(N+1, B, *D)`, if asked for.
+    """
+
+    x: Tensor
+    nfe: int
+    seed: int
+    times: Tensor
+    status: Tensor
+    trajectory: Tensor | None = None
+
+
+@frozen(eq=False)
+class Course:
+    """What is fixed before the first network call: the grid, the plan of a table solver, and whether a data prediction closes the run."""
+
+    times: Tensor
+    plan: Plan | None
+    final: bool
+
+
+def sample(
+    pipeline: Pipeline,
+    shape: int | Sequence[int] | None = None,
+    *,
+    x0: Tensor | None = None,
+    x1: Tensor | None = None,
+    start: float | None = None,
+    cond: Any = None,
+    steps: int | None = None,
+    nfe: int | None = None,
+    times: Sequence[float] | Tensor | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+    trajectory: bool = False,
+    chunk: int | None = None,
+    final: Literal["data", "none"] = "data",
+    grad: bool = False,
+    throw: bool = True,
+    on_step: OnStep | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Samples:
+    """Draws samples: carries source samples along the field from t = 0 to the data.
+
+    Sample i depends on the seed and on i alone (with a table solver): not on how many are drawn, nor on `chunk`.
+
+    Args:
+        pipeline: What samples: path, model, guidance, solver, grid.
+        shape: Shape `(B, *D)` of the states, or B where the network remembers D from its training.
+        x0: Source samples `(B, *D)`, unscaled, in place of drawn ones.
+        x1: Data `(B, *E)` to start from, noised to time `start`: editing.
+        start: Time in (0, 1) at which to start from `x1`.
+        cond: Condition, any pytree with the batch first.
+        steps: Number of steps. Give one of `steps`, `nfe`, `times`; for adaptive solvers tolerances, `times` to report, or nothing.
+        nfe: The most network calls to spend.
+        times: The grid itself, strictly increasing.
+        rtol, atol: Tolerances of an adaptive solver.
+        seed: Seed of everything drawn; fresh entropy for None, and `Samples.seed` says which.
+        generator: Draws the seed, in place of `seed`.
+        trajectory: Whether to keep the states at all grid points.
+        chunk: Number of samples to carry at once; all by default.
+        final: Where the network's span stops short of t = 1, "data" closes with its data prediction, "none" stops there.
+        grad: Whether to keep gradients.
+        throw: Whether to raise on non-finite samples; otherwise `status` says which they are.
+        on_step: Called with `(t, x)` at the first state and every grid point.
+        device, dtype: Where and in what the states live; by default the network's.
+
+    Returns:
+        The samples, decoded if the pipeline has a codec, with nfe, seed and status.
+
+    Raises:
+        BudgetError: For no budget, more than one, or one that cannot be met.
+        TimeError: For times that are not monotone or outside the span.
+        ShapeError: For shapes that do not fit.
+        DivergenceError: For non-finite states: at which step and time, and in how many samples.
+    """
+    solver = _solver(pipeline, rtol, atol)
+    field = Field(pipeline.model, pipeline.path, pipeline.guidance)
+    x1 = pipeline.codec.encode(x1) if pipeline.codec is not None and x1 is not None else x1
+    shape, device, dtype = _state(pipeline, shape, x0, x1, device, dtype)
+    check_batch(cond, shape[0], "cond")
+    start = _start(x1, start)
+    course = _course(pipeline, solver, field, steps, nfe, times, start, final)
+    if generator is not None:
+        if seed is not None:
+            raise BudgetError("give seed= or generator=, not both")
+        seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+    seed = fresh_seed() if seed is None else seed
+    drawing = _Drawing(pipeline.path, shape, seed, device, dtype, x0, x1, float(course.times[0]) if start is None else start)
+
+    results = []
+    with contextlib.nullcontext() if grad else torch.no_grad(), _evaluating(pipeline.model):
+        for first in range(0, shape[0], chunk or shape[0]):
+            rows = slice(first, min(first + (chunk or shape[0]), shape[0]))
+            results.append(_carry(field, solver, course, drawing, rows, cond, trajectory, throw, on_step))
+        x = torch.cat([r.x for r in results]) if len(results) > 1 else results[0].x
+        x = x if pipeline.codec is None else pipeline.codec.decode(x)
+    return Samples(
+        x,
+        nfe=max(r.nfe for r in results),
+        seed=seed,
+        times=results[0].times,
+        status=torch.cat([r.status for r in results]),
+        trajectory=torch.cat([r.trajectory for r in results if r.trajectory is not None], 1) if trajectory else None,
+    )
+
+
+@frozen(eq=False)
+class _Drawing:
+    """How the first states come about, for any rows of the run, again and again the same."""
+
+    path: ProbabilityPath
+    shape: tuple[int, ...]
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+    x0: Tensor | None
+    x1: Tensor | None
+    start: float
+
+    def draw(self, rows: slice) -> tuple[Tensor, BlockGenerator]:
+        """The first states of these rows, and the generator that goes on to draw their noise."""
+        generator = BlockGenerator(self.seed, rows.start, rows.stop, self.device)
+        if self.x0 is None:
+            event, path = self.shape[1:], self.path
+            x0 = generator.draw(
+                lambda n, g: path.sample_source((n, *event), generator=g, dtype=self.dtype, device=self.device)
+            )
+        else:
+            x0 = self.x0[rows].to(self.device, self.dtype)
+        if self.x1 is not None:
+            x1 = self.x1[rows].to(self.device, self.dtype)
+            t = torch.full((x1.shape[0],), self.start, device=self.device, dtype=torch.float64)
+            return self.path.interpolate(x0, x1, t, generator=generator).x_t, generator
+        sigma = getattr(self.path, "sigma", None)
+        scale = 1.0 if sigma is None else float(sigma(torch.tensor(self.start, dtype=torch.float64)))
+        return (x0 if scale == 1.0 else x0 * scale), generator
+
+
+def _carry(
+    field: Field,
+    solver: Solver,
+    course: Course,
+    drawing: _Drawing,
+    rows: slice,
+    cond: Any,
+    trajectory: bool,
+    throw: bool,
+    on_step: OnStep | None,
+) -> Samples:
+    """One chunk of samples, from its draw to its finite check."""
+    cond = map_tensors(lambda tensor: tensor[rows].to(drawing.device), cond)
+    states: list[Tensor] = []
+    hook = registry.observers("fm_sample_step")
+    watchers: list[OnStep] = [on_step] if on_step else []
+    if trajectory:
+        watchers.append(lambda _, x: states.append(x))
+    if hook is not None:
+        watchers.append(lambda t, x: registry.notify(hook, t=t, x=x))
+    counted = _Counted(field.model)
+    counted_field = Field(counted, field.path, field.guidances)
+    x = _run(counted_field, solver, course, drawing, rows, cond, _all(watchers))
+    status = x.isfinite().flatten(1).all(1)
+    if throw and not status.all():
+        raise _located(field, solver, course, drawing, rows, cond, int((~status).sum()))
+    times = torch.cat([course.times, course.times.new_ones(1)]) if course.final else course.times
+    return Samples(x, counted.calls, drawing.seed, times, status, torch.stack(states) if trajectory else None)
+
+
+def _run(
+    field: Field, solver: Solver, course: Course, drawing: _Drawing, rows: slice, cond: Any, on_step: OnStep | None
+) -> Tensor:
+    x, generator = drawing.draw(rows)
+    state = [x]
+    del x  # the executor alone holds the first state, and forgets it after its last use
+    if course.plan is not None:
+        return execute(course.plan, field, state.pop(), cond=cond, generator=generator, on_step=on_step)
+    end = solver.solve(field, state.pop(), course.times, cond=cond, generator=generator, on_step=on_step)
+    if course.final:
+        closed: Tensor = field.predict(end, float(course.times[-1]), cond, Prediction.DATA)
+        if on_step:
+            on_step(1.0, closed)
+        return closed
+    return end
+
+
+def _all(watchers: list[OnStep]) -> OnStep | None:
+    if len(watchers) < 2:
+        return watchers[0] if watchers else None
+
+    def on_step(t: float, x: Tensor) -> None:
+        for watcher in watchers:
+            watcher(t, x)
+
+    return on_step
+
+
+class _Counted:
+    """A model that counts its calls."""
+
+    def __init__(self, model: VectorFieldModel) -> None:
+        self.model, self.predicts, self.calls = model, model.predicts, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
+        self.calls += 1
+        return self.model(x_t, t, cond)
+
+
+class _Watched(_Counted):
+    """A model that stops at the first non-finite prediction or state."""
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
+        _stop_unless_finite(x_t, f"the state given to the network (call {self.calls + 1}) at t = {float(t.flatten()[0]):.6g}")
+        output = super().__call__(x_t, t, cond)
+        for tensor in output if isinstance(output, tuple | list) else (output,):
+            _stop_unless_finite(tensor, f"the network's output (call {self.calls}) at t = {float(t.flatten()[0]):.6g}")
+        return output
+
+
+def _stop_unless_finite(x: Tensor, what: str) -> None:
+    bad = ~x.isfinite().flatten(1).all(1)
+    if bad.any():
+        raise DivergenceError(f"{what} is not finite in {int(bad.sum())} of {len(bad)} samples")
+
+
+def _located(
+    field: Field, solver: Solver, course: Course, drawing: _Drawing, rows: slice, cond: Any, count: int
+) -> DivergenceError:
+    """Where the run that gave non-finite samples first did so, found by running it again under watch."""
+    step = -1
+
+    def watch(t: float, x: Tensor) -> None:
+        nonlocal step
+        step += 1
+        _stop_unless_finite(x, f"the state after step {step}, at t = {t:.6g},")
+
+    advice = "lower the learning rate or look for NaN weights; try more steps, float32, or throw=False to get the other samples"
+    try:
+        _run(Field(_Watched(field.model), field.path, field.guidances), solver, course, drawing, rows, cond, watch)
+    except DivergenceError as error:
+        return DivergenceError(f"sampling diverged in step {step + 1}: {error}; {advice}")
+    return DivergenceError(f"{count} samples are not finite, but a second run of the same draws is: the network is not deterministic")
+
+
+@contextlib.contextmanager
+def _evaluating(model: VectorFieldModel) -> Iterator[None]:
+    """The network in evaluation mode, and back."""
+    net = getattr(model, "net", model)
+    modules = [m for m in net.modules() if m.training] if isinstance(net, nn.Module) and net.training else []
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.training = True
+
+
+def _solver(pipeline: Pipeline, rtol: float | None, atol: float | None) -> Solver:
+    solver = pipeline.solver
+    if solver is None:
+        raise BudgetError("this pipeline has no solver; give one: pipe.replace(solver='heun')")
+    given = {name: value for name, value in (("rtol", rtol), ("atol", atol)) if value is not None}
+    if not given:
+        return solver
+    if not _adaptive(solver):
+        raise BudgetError(f"{', '.join(given)} given, but {_title(solver)} has a fixed grid; give steps=, nfe= or times=")
+    return attrs.evolve(solver, **given)  # type: ignore[misc]
+
+
+def _adaptive(solver: Solver) -> bool:
+    return hasattr(solver, "rtol") and hasattr(solver, "atol")
+
+
+def _title(solver: object) -> str:
+    spec = origin(solver)
+    return f"the solver {spec.name!r}" if spec else f"the solver {type(solver).__name__}"
+
+
+def _state(
+    pipeline: Pipeline,
+    shape: int | Sequence[int] | None,
+    x0: Tensor | None,
+    x1: Tensor | None,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> tuple[tuple[int, ...], torch.device, torch.dtype]:
+    """Shape, device and dtype of the states."""
+    given = next((x for x in (x1, x0) if x is not None), None)
+    if (shape is None) == (given is None):
+        raise ShapeError("say what to sample by one of: a shape (B, *D), x0= source samples, or x1= data with start=")
+    if x0 is not None and x1 is not None and x0.shape != x1.shape:
+        raise ShapeError(f"x0 and x1 must have one shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
+    if isinstance(shape, int):
+        trained = getattr(pipeline.model, "trained", None)
+        if trained is None or trained.event_shape is None:
+            raise ShapeError(f"the network does not remember the shape of a sample; give it: ({shape}, *D) instead of {shape}")
+        shape = (shape, *trained.event_shape)
+    whole = tuple(given.shape) if given is not None else tuple(shape or ())
+    if len(whole) < 2 or min(whole) < 1:
+        raise ShapeError(f"states have the shape (B, *D) with B ≥ 1 and at least one dimension D; got {whole}")
+    if given is not None and not given.is_floating_point():
+        raise ShapeError(f"x0 and x1 must be floating point; got {given.dtype}")
+    default_device, default_dtype = pipeline.placement
+    return whole, torch.device(device or default_device), dtype or default_dtype
+
+
+def _start(x1: Tensor | None, start: float | None) -> float | None:
+    if (x1 is None) != (start is None):
+        raise TimeError("x1= and start= go together: data noised to the time start, from which the solver goes on")
+    if start is not None and not 0.0 <= start < 1.0:
+        raise TimeError(f"start must lie in [0, 1): t rises from the source (0) to the data (1); got {start}")
+    return start
+
+
+def _course(
+    pipeline: Pipeline,
+    solver: Solver,
+    field: Field,
+    steps: int | None,
+    nfe: int | None,
+    times: Sequence[float] | Tensor | None,
+    start: float | None,
+    final: str,
+) -> Course:
+    """The grid and the plan of this budget, computed once for a pipeline."""
+    if final not in {"data", "none"}:
+        raise BudgetError(f"final must be 'data' or 'none'; got {final!r}")
+    grid = None if times is None else tuple(torch.as_tensor(times, dtype=torch.float64).tolist())
+    key = (steps, nfe, grid, start, final, attrs.astuple(solver, recurse=False)[1:3] if _adaptive(solver) else None)
+    course = pipeline.courses.get(key)
+    if course is None:
+        course = pipeline.courses[key] = _new_course(pipeline, solver, field, steps, nfe, times, start, final)
+    return course
+
+
+def _new_course(
+    pipeline: Pipeline,
+    solver: Solver,
+    field: Field,
+    steps: int | None,
+    nfe: int | None,
+    times: Sequence[float] | Tensor | None,
+    start: float | None,
+    final: str,
+) -> Course:
+    _check_budget(solver, steps, nfe, times)
+    kinds = frozenset(solver.needs).union(*(frozenset(guidance.needs) for guidance in pipeline.guidance))
+    low, high = span_of(pipeline.path, pipeline.model.predicts[0], kinds)
+    closing = final == "data" and high < 1.0 and Prediction.DATA in pipeline.path.provides
+    begin = low if start is None else max(low, start)
+    if begin >= high:
+        raise TimeError(f"start = {start} leaves nothing to do: this network is asked up to t = {high:.6g}")
+    grid = pipeline.grid or declared(solver, "grid")
+
+    def grid_of(n: int) -> Tensor:
+        return _grid_times(grid, pipeline.path, n, (begin, high))
+
+    if times is not None:
+        chosen = check_times(times, (begin, high))
+        if chosen[0] > chosen[-1]:
+            raise TimeError("sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid")
+        closing = closing and float(chosen[-1]) == high
+    elif _adaptive(solver):
+        chosen = torch.tensor([begin, high], dtype=torch.float64)
+    elif steps is not None:
+        chosen = grid_of(steps)
+    elif isinstance(solver, TableSolver):
+        chosen = grid_of(solver.steps_for(field, nfe or 0, grid_of, final=closing))
+    else:
+        affordable = ((nfe or 0) - closing) // solver.evals_per_step
+        if affordable < 1:
+            raise BudgetError(f"one step of {_title(solver)} costs {solver.evals_per_step + closing} network calls; got nfe={nfe}")
+        chosen = grid_of(affordable)
+    plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) else None
+    return Course(chosen, plan, closing)
+
+
+def _grid_times(grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: tuple[float, float]) -> Tensor:
+    if grid is None:
+        return torch.linspace(*span, steps + 1, dtype=torch.float64)
+    return check_times(grid.times(path, steps, span), span)
+
+
+def _check_budget(solver: Solver, steps: int | None, nfe: int | None, times: object | None) -> None:
+    given = {name: value for name, value in (("steps", steps), ("nfe", nfe), ("times", times)) if value is not None}
+    if len(given) > 1:
+        raise BudgetError(f"give one of steps=, nfe= and times=; got {' and '.join(f'{name}=' for name in given)}")
+    if _adaptive(solver):
+        if steps is not None or nfe is not None:
+            raise BudgetError(
+                f"{_title(solver)} chooses its own steps; give rtol= and atol= (default 1e-5), or a solver with a fixed grid; "
+                "a limit on its calls is its option max_nfe"
+            )
+        return
+    if not given:
+        raise BudgetError(f"{_title(solver)} has a fixed grid: give one of steps=, nfe= and times=")
+    for name in ("steps", "nfe"):
+        value = given.get(name)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise BudgetError(f"{name} must be a whole number ≥ 1; got {value!r}")
