@@ -1,6 +1,8 @@
-"""Any path × any model × any objective × any solver × any guidance: a registry and composer for flow matching and diffusion.
+"""Any path × any model × any objective × any solver × any guidance: a registry and composer for flow matching and
+diffusion.
 
-Public names resolve on first use (PEP 562), so importing this package, or a plugin module that declares components, imports no torch.
+Public names resolve on first use (PEP 562), so importing this package, or a plugin module that declares components,
+imports no torch.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ _HOME = {
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [*_MODULE_OF, "__version__"]  # noqa: PLE0604 - computed from the one table above
+__all__ = [*_MODULE_OF, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,9 @@
-"""What composes with what: capabilities checked when composing, every problem at once, each with its reason and its fix.
+"""What composes with what: capabilities checked when composing, every problem at once, each with its reason and its
+fix.
 
-Data, noise, v and velocity convert under any coupling and any source. Only `score = −noise/σ` needs x0 Gaussian and independent of x1; without
-it fall the SDEs, Langevin dynamics and guidance by scores. What a network was trained under counts as much as what it is composed with.
+Data, noise, v and velocity convert under any coupling and any source. Only `score = −noise/σ` needs x0 Gaussian and
+independent of x1; without it fall the SDEs, Langevin dynamics and guidance by scores. What a network was trained
+under counts as much as what it is composed with.
 """
 
 from __future__ import annotations
@@ -136,13 +138,15 @@ def _score(pipeline: Pipeline) -> Iterator[Problem]:
         if Prediction.SCORE in needs or stochastic:
             what = "is stochastic and follows" if stochastic else "needs"
             fix = {
-                "solver": "use a deterministic solver (euler, heun, dopri5, …), or train with an independent coupling and a Gaussian source",
+                "solver": "use a deterministic solver (euler, heun, …), or an independent coupling and a Gaussian source",
                 "objective": "use the 'cfm' objective, or an independent coupling and a Gaussian source",
             }.get(role, "drop this guidance, or train with an independent coupling and a Gaussian source")
             yield Problem(f"the {role} {_name(part)} {what} the score, which is not known here", why, fix)
     if Prediction.SCORE in pipeline.model.predicts:
         yield Problem(
-            "the model predicts the score, which is not known here", why, "predict the velocity, or change coupling or source"
+            "the model predicts the score, which is not known here",
+            why,
+            "predict the velocity, or change coupling or source",
         )
 
 
@@ -153,9 +157,10 @@ def _why_no_score(pipeline: Pipeline) -> str | None:
     if getattr(pipeline.path, "source", None) is not None:
         return "the source of this path is not Gaussian noise"
     if trained is not None and not trained.independent:
-        return f"this network was trained on pairs ({trained.coupling or 'reflow'}); composing it otherwise does not change that"
+        made = trained.coupling or "reflow"
+        return f"this network was trained on pairs ({made}); composing it otherwise does not change that"
     if trained is not None and not trained.gaussian_source:
-        return "this network was trained from a source that is not Gaussian noise; composing it otherwise does not change that"
+        return "this network was trained from another source than Gaussian noise; composing it otherwise keeps that"
     return None
 
 

@@ -1,6 +1,7 @@
 """Networks with their meaning (`Model`), and fields: a model on a path, with guidances around it.
 
-A field answers *any* prediction from one network call, so objectives, solvers and guidances do not know how the network was trained.
+A field answers *any* prediction from one network call, so objectives, solvers and guidances do not know how the
+network was trained.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Training:
         path, objective, coupling: Registry names, None where a part was built by hand.
         independent: Whether x0 and x1 were paired independently.
         gaussian_source: Whether x0 was standard normal.
-        schedule: α and σ at seven times inside (0, 1), by which another path is told from this one; empty for paths that have none.
+        schedule: α and σ at seven times inside (0, 1), by which another path is told from this one; empty for paths
+            that have none.
         event_shape: Shape of one state, `D`.
         provenance: What the pairs came from, one line for each stage (reflow).
     """
@@ -58,7 +60,8 @@ class Model:
     """Makes a module a `VectorFieldModel`.
 
     Args:
-        net: Called as `net(x_t, t)`, or `net(x_t, t, cond)` with a condition, x_t `(B, *D)`, t `(B,)`; returns `(B, *D)`, or a tuple of them.
+        net: Called as `net(x_t, t)`, or `net(x_t, t, cond)` with a condition, x_t `(B, *D)`, t `(B,)`; returns `(B,
+            *D)`, or a tuple of them.
         predicts: What it returns: a kind, or several in the order of its outputs.
         null: The condition that means none (training dropout and classifier-free guidance share it).
         call: Calls a network of another signature: `call(net, x_t, t, cond)`.
@@ -144,7 +147,9 @@ class Field:
             return self._as(kinds[0], arrived, outputs, x_t, t)
         return tuple(self._as(kind, arrived, outputs, x_t, t) for kind in kinds)
 
-    def _as(self, kind: str, arrived: tuple[Prediction, ...], outputs: tuple[Tensor, ...], x_t: Tensor, t: Tensor) -> Tensor:
+    def _as(
+        self, kind: str, arrived: tuple[Prediction, ...], outputs: tuple[Tensor, ...], x_t: Tensor, t: Tensor
+    ) -> Tensor:
         kind = as_prediction(kind)
         for have, output in zip(arrived, outputs, strict=True):
             if have == kind:
@@ -161,8 +166,12 @@ class Field:
         )
 
 
-def training_of(pipeline: Pipeline, event_shape: tuple[int, ...], provenance: tuple[str, ...] | None = None) -> Training:
-    """The record of a training of `pipeline`; `provenance` names the stages behind given pairs, which are never independent."""
+def training_of(
+    pipeline: Pipeline, event_shape: tuple[int, ...], provenance: tuple[str, ...] | None = None
+) -> Training:
+    """The record of a training of `pipeline`; `provenance` names the stages behind given pairs, which are never
+    independent.
+    """
     from fm_core.building import origin
 
     def name(part: object) -> str | None:

@@ -1,7 +1,7 @@
 """Gaussian paths: `x_t = α_t·x1 + σ_t·x0`, given by a schedule of two functions.
 
-A schedule is `alpha(t)` and `sigma(t)`; it may give `d_alpha`, `d_sigma` and `t_of_log_snr` in closed form, otherwise they come by autodiff
-and by bisection. So a new Gaussian path is eight lines:
+A schedule is `alpha(t)` and `sigma(t)`; it may give `d_alpha`, `d_sigma` and `t_of_log_snr` in closed form, otherwise
+they come by autodiff and by bisection. So a new Gaussian path is eight lines:
 
     @frozen
     class Cosine:
@@ -49,8 +49,9 @@ Source = Callable[[int, torch.Generator | None], Tensor]
 class Schedule(Protocol):
     """Two functions of time, elementwise on tensors of any shape.
 
-    Optional, in closed form: `d_alpha(t)`, `d_sigma(t)`, `t_of_log_snr(log_snr)` with `log_snr = 2·log(α/σ)`; and `span`, the closed interval
-    in which networks of this schedule are defined (default `(0, 1)`; DDPM's stop at `1 − 1/N`).
+    Optional, in closed form: `d_alpha(t)`, `d_sigma(t)`, `t_of_log_snr(log_snr)` with `log_snr = 2·log(α/σ)`; and
+        `span`, the closed interval in which networks of this schedule are defined (default `(0, 1)`; DDPM's stop at
+        `1 − 1/N`).
     """
 
     def alpha(self, t: Tensor) -> Tensor: ...
@@ -58,7 +59,9 @@ class Schedule(Protocol):
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    """Elementwise derivative by autodiff: reverse mode, for PyTorch's forward mode scripts its decompositions, slowly and with a warning."""
+    """Elementwise derivative by autodiff: reverse mode, for PyTorch's forward mode scripts its decompositions, slowly
+    and with a warning.
+    """
     return torch.func.grad(lambda s: function(s).sum())(t)  # type: ignore[no-any-return]
 
 
@@ -68,7 +71,8 @@ class GaussianPath:
 
     Args:
         schedule: The functions α and σ.
-        source: Draws source samples in place of N(0, I). Data, noise, v and velocity convert as before; the score is no longer known.
+        source: Draws source samples in place of N(0, I). Data, noise, v and velocity convert as before; the score is
+            no longer known.
         margin: How far inside a singular end the network is asked, in units of t.
     """
 
@@ -106,7 +110,8 @@ class GaussianPath:
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
     def t_of_log_snr(self, log_snr: Tensor) -> Tensor:
-        """The time of a log-SNR, elementwise: closed form if the schedule has one, else bisection to float64's resolution.
+        """The time of a log-SNR, elementwise: closed form if the schedule has one, else bisection to float64's
+        resolution.
 
         Values outside the schedule's range give the nearer end.
         """
@@ -132,8 +137,8 @@ class GaussianPath:
     def span(self, src: Prediction, needs: Iterable[Prediction] = ()) -> tuple[float, float]:
         """The closed interval in which a network that predicts `src` may be asked for all of `needs`.
 
-        An end is moved inside by `margin` where the prediction is uninformative (noise where α = 0, data where σ = 0) or a conversion is
-        not finite (any → score where σ = 0, any → velocity where σ' is infinite).
+        An end is moved inside by `margin` where the prediction is uninformative (noise where α = 0, data where σ = 0)
+        or a conversion is not finite (any → score where σ = 0, any → velocity where σ' is infinite).
         """
         low, high = getattr(self.schedule, "span", (0.0, 1.0))
         ends = self._coefficients(torch.tensor([low, high], dtype=torch.float64))
@@ -229,8 +234,8 @@ def check_times(times: Any, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
     outside = grid[(grid < low - _ROUNDING) | (grid > high + _ROUNDING)]
     if outside.numel():
         raise TimeError(
-            f"times must lie in [{low:.6g}, {high:.6g}], where this network may be asked on this path; got {outside[0]:.6g}. "
-            "t rises from the source (0) to the data (1)."
+            f"times must lie in [{low:.6g}, {high:.6g}], where this network may be asked on this path; "
+            f"got {outside[0]:.6g}. t rises from the source (0) to the data (1)."
         )
     return grid
 

@@ -2,8 +2,8 @@
 
     L_i = w(t_i) · mean over the event of (p̂(x_t, t) − p)²,    p = a·x1 + b·x0
 
-Its minimiser is the conditional expectation E[p | x_t], and its gradient equals that of the regression on E[p | x_t] itself, since the two
-losses differ by a constant (Vincent 2011; Lipman et al. 2023, Theorem 2).
+Its minimiser is the conditional expectation E[p | x_t], and its gradient equals that of the regression on E[p | x_t]
+itself, since the two losses differ by a constant (Vincent 2011; Lipman et al. 2023, Theorem 2).
 
 References:
     Vincent 2011. https://www.iro.umontreal.ca/~vincentp/Publications/smdae_techreport.pdf
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["Matching", "TimeSampler", "uniform"]
 
 TimeSampler = Callable[[ProbabilityPath, int, torch.Generator | None, torch.device | str | None], Tensor]
-"""Draws training times `(path, batch, generator, device) -> (B,)` in the unit interval, which is then mapped to the path's span."""
+"""Draws training times `(path, batch, generator, device) -> (B,)` in the unit interval, which is then mapped to the
+path's span.
+"""
 
 
-def uniform(path: ProbabilityPath, batch: int, generator: torch.Generator | None, device: torch.device | str | None) -> Tensor:
+def uniform(
+    path: ProbabilityPath, batch: int, generator: torch.Generator | None, device: torch.device | str | None
+) -> Tensor:
     """Times uniform on [0, 1), shape `(B,)`."""
     return torch.rand(batch, generator=generator, device=device)
 
@@ -72,5 +76,5 @@ class Matching:
     def loss(self, field: Field, sample: PathSample, cond: Any = None) -> Tensor:
         """Weighted squared error of every sample, averaged over its event, shape `(B,)`."""
         error = field.predict(sample.x_t, sample.t, cond, self.kind) - field.path.target(sample, self.kind)
-        loss = error.square().flatten(1).mean(1)
+        loss: Tensor = error.square().flatten(1).mean(1)
         return loss if self.weight is None else over(self.weight(field.path, sample.t), loss) * loss

@@ -1,8 +1,8 @@
 """Pipelines: parts by name or as objects, checked against each other when composed, then trained and sampled.
 
-    pipe = compose(path="linear", model=Model(net, predicts="velocity"), objective="cfm", solver="heun")
-    pipe = pipe.fit(x1, steps=5_000, seed=0).pipeline
-    out = pipe.sample((256, 2), nfe=20, seed=0)
+pipe = compose(path="linear", model=Model(net, predicts="velocity"), objective="cfm", solver="heun")
+pipe = pipe.fit(x1, steps=5_000, seed=0).pipeline
+out = pipe.sample((256, 2), nfe=20, seed=0)
 """
 
 from __future__ import annotations
@@ -128,12 +128,16 @@ class Pipeline:
             if self.objective is not None:
                 results["loss"] = self.objective.loss(Field(self.model, self.path), point, cond)
                 if results["loss"].shape != x1.shape[:1]:
-                    raise ShapeError(f"the objective must return one loss a sample, ({len(x1)},); got {tuple(results['loss'].shape)}")
+                    raise ShapeError(
+                        f"the objective must return one loss a sample, ({len(x1)},); got {tuple(results['loss'].shape)}"
+                    )
             for kind in self.solver.needs if self.solver is not None else (field.native,):
                 results[f"{kind} prediction"] = field.predict(point.x_t, t, cond, kind)
         for name, value in results.items():
             if not bool(value.isfinite().all()):
-                raise DivergenceError(f"the {name} is not finite at t = {float(t[0]):.6g}; look at the network's weights and outputs")
+                raise DivergenceError(
+                    f"the {name} is not finite at t = {float(t[0]):.6g}; look at the network's weights and outputs"
+                )
 
 
 def compose(
@@ -160,7 +164,8 @@ def compose(
         solver: Needed to sample.
         grid: Time grid; the solver's own, or uniform, for None.
         guidance: One guidance, or several, the innermost first.
-        source: Source of x0 in place of the path's own: a data set by name, a tensor `(N, *D)`, a Dataset, a callable `(n, generator) -> x0`.
+        source: Source of x0 in place of the path's own: a data set by name, a tensor `(N, *D)`, a Dataset, a callable
+            `(n, generator) -> x0`.
         codec: Map between data and the space of the path.
         device, dtype: Where and in what the network is put.
 
@@ -168,13 +173,13 @@ def compose(
         CompatError: For parts that do not compose, listing every problem with why and fix.
         UnknownNameError: For a name that no plugin provides.
     """
-    path = registry.from_config("path", path)
+    built_path = registry.from_config("path", path)
     if source is not None:
-        path = _from_source(path, source)
+        built_path = _from_source(built_path, source)
     objective = None if objective is None else registry.from_config("objective", objective)
     several = guidance if isinstance(guidance, Sequence) and not isinstance(guidance, str) else (guidance,)
     pipeline = Pipeline(
-        path=path,
+        path=built_path,
         model=_as_model(registry.from_config("model", model), objective),
         objective=objective,
         coupling=None if coupling is None else registry.from_config("coupling", coupling),
@@ -210,7 +215,11 @@ def recipe(name: str, **parts: Any) -> Pipeline:
     whole = dict(registry.load("recipe", name)) | parts
     if "model" not in whole:
         raise CompatError(
-            [Problem(f"the recipe {name!r} needs a model", "a recipe names the method, not the network", "give model=net")]
+            [
+                Problem(
+                    f"the recipe {name!r} needs a model", "a recipe names the method, not the network", "give model=net"
+                )
+            ]
         )
     return compose(**whole)
 
@@ -238,9 +247,18 @@ def _from_source(path: Any, source: Any) -> Any:
     """The path with another source of x0; it keeps its registry name."""
     if not hasattr(path, "source"):
         raise CompatError(
-            [Problem(f"{type(path).__name__} takes no source", "it has no attribute `source`", "use a Gaussian path, such as 'linear'")]
+            [
+                Problem(
+                    f"{type(path).__name__} takes no source",
+                    "it has no attribute `source`",
+                    "use a Gaussian path, such as 'linear'",
+                )
+            ]
         )
-    sourced = evolve(path, source=_as_source(registry.from_config("dataset", source) if isinstance(source, str | Mapping) else source))
+    sourced = evolve(
+        path,
+        source=_as_source(registry.from_config("dataset", source) if isinstance(source, str | Mapping) else source),
+    )
     spec = origin(path)
     if spec is not None:
         remember(sourced, spec)
@@ -276,12 +294,18 @@ def _as_source(source: Any) -> Source:
         made: Any = _Resampled(torch.stack([item[0] if isinstance(item, tuple | list) else item for item in items]))
     elif isinstance(source, Tensor):
         if source.ndim < 2 or not len(source) or not source.is_floating_point():
-            raise DataError(f"a source tensor has the shape (N, *D), N ≥ 1, floating point; got {tuple(source.shape)} {source.dtype}")
+            raise DataError(
+                "a source tensor has the shape (N, *D), N ≥ 1, floating point; "
+                f"got {tuple(source.shape)} {source.dtype}"
+            )
         made = _Resampled(source)
     elif callable(source):
         made = _Unconditional(source)
     else:
-        raise DataError(f"source= takes a data set by name, a tensor, a Dataset or a callable (n, generator); got {type(source).__name__}")
+        raise DataError(
+            "source= takes a data set by name, a tensor, a Dataset or a callable (n, generator); "
+            f"got {type(source).__name__}"
+        )
     spec = origin(source)
     if spec is not None:
         remember(made, spec)

@@ -1,11 +1,12 @@
-"""A solver is a table: every fixed-grid solver is a general linear method, so a solver plugin only computes coefficients.
+"""A solver is a table: every fixed-grid solver is a general linear method, so a solver plugin only computes
+coefficients.
 
 Each new state is a weighted sum of earlier states, earlier predictions and fresh noise,
 
     y_{s+1} = Σ_k a_k·y_k + Σ_j b_j·p_j + noise·z_s,    p_j = field(y_j, t_j),
 
-with float64 weights known before the first network call. Runge–Kutta stages, multistep history, predictor–corrector and churn all fit; one
-executor runs them all.
+with float64 weights known before the first network call. Runge–Kutta stages, multistep history, predictor–corrector
+and churn all fit; one executor runs them all.
 
 References:
     Butcher 2006, General linear methods. https://doi.org/10.1017/S0962492906220014
@@ -14,7 +15,8 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,10 @@ class Row:
     accepted: bool = True
 
 
+def _as_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
+    return tuple(rows)
+
+
 @frozen
 class _Instruction:
     """A row as the executor reads it. A buffer index k ≥ 0 is the state y_k, and −1 − j is the prediction p_j."""
@@ -87,7 +93,7 @@ class Plan:
 
     space: Prediction = attribute(converter=as_prediction)
     t0: float
-    rows: tuple[Row, ...] = attribute(converter=tuple)
+    rows: tuple[Row, ...] = attribute(converter=_as_rows)
 
     @rows.validator
     def _check_rows(self, _: object, rows: tuple[Row, ...]) -> None:
@@ -98,9 +104,13 @@ class Plan:
                 raise ValueError(f"row {s} of the plan (to t = {row.t:.6g}) uses no state and no prediction")
             for index, weight in (*row.states, *row.predictions):
                 if not 0 <= index <= s:
-                    raise ValueError(f"row {s} of the plan uses index {index}; a row s may use states and predictions 0 … s")
+                    raise ValueError(
+                        f"row {s} of the plan uses index {index}; a row s may use states and predictions 0 … s"
+                    )
                 if not math.isfinite(weight):
-                    raise ValueError(f"row {s} of the plan (to t = {row.t:.6g}) has the weight {weight} for index {index}")
+                    raise ValueError(
+                        f"row {s} of the plan (to t = {row.t:.6g}) has the weight {weight} for index {index}"
+                    )
             if not math.isfinite(row.noise) or not math.isfinite(row.t):
                 raise ValueError(f"row {s} of the plan has noise {row.noise} and t {row.t}; both must be finite")
 
@@ -146,8 +156,9 @@ class Plan:
         bad = ~(m.isfinite() & k.isfinite())
         if bad.any():
             raise TimeError(
-                f"a {native} prediction does not determine the {self.space} at t = {times[bad][0]:.6g}, where this plan asks for it; "
-                f"keep the grid inside path.span({str(native)!r}, {{{str(self.space)!r}}}), or train the network on another prediction"
+                f"a {native} prediction does not determine the {self.space} at t = {times[bad][0]:.6g}, where this plan "
+                f"asks for it; keep the grid inside path.span({str(native)!r}, {{{str(self.space)!r}}}), or train the "
+                "network on another prediction"
             )
         maps = dict(zip(self.evaluated, zip(m.tolist(), k.tolist(), strict=True), strict=True))
         return Plan(native, self.t0, tuple(_rebased(row, maps) for row in self.rows))
@@ -201,7 +212,7 @@ class Plan:
 
 
 def _rebased(row: Row, maps: dict[int, tuple[float, float]]) -> Row:
-    states, predictions = Counter[int](), Counter[int]()  # an index may occur twice
+    states, predictions = defaultdict[int, float](float), defaultdict[int, float](float)  # an index may occur twice
     for index, weight in row.states:
         states[index] += weight
     for index, weight in row.predictions:
@@ -305,7 +316,8 @@ class TableSolver:
         return frozenset({self.space})
 
     def prepare(self, field: Field, times: Tensor, *, final: bool = False) -> Plan:
-        """The plan on this grid in the field's native space; `final` adds the data prediction that carries the last state to t = 1.
+        """The plan on this grid in the field's native space; `final` adds the data prediction that carries the last
+        state to t = 1.
 
         Raises:
             TimeError: For a falling grid where the solver is stochastic.
@@ -345,7 +357,9 @@ class TableSolver:
         Returns:
             States at `times[-1]`, shape `(B, *D)`.
         """
-        return execute(self.prepare(field, check_times(times)), field, x, cond=cond, generator=generator, on_step=on_step)
+        return execute(
+            self.prepare(field, check_times(times)), field, x, cond=cond, generator=generator, on_step=on_step
+        )
 
     def steps_for(self, field: Field, nfe: int, times: Callable[[int], Tensor], *, final: bool = False) -> int:
         """The most steps whose plan costs at most `nfe` network calls.
@@ -363,5 +377,7 @@ class TableSolver:
         while steps and (cost := self.prepare(field, times(steps), final=final).nfe) > nfe:
             steps -= 1
         if not steps:
-            raise BudgetError(f"one step of this solver costs {cost} network calls; got nfe={nfe}; give at least nfe={cost}")
+            raise BudgetError(
+                f"one step of this solver costs {cost} network calls; got nfe={nfe}; give at least nfe={cost}"
+            )
         return steps

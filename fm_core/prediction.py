@@ -1,11 +1,13 @@
-"""One algebra of predictions: on a Gaussian path every network prediction is linear, so all convert into each other by one 2×2 solve.
+"""One algebra of predictions: on a Gaussian path every network prediction is linear, so all convert into each other
+by one 2×2 solve.
 
 A prediction is a row `p = a·x1 + b·x0`, and so is the state, `x_t = α·x1 + σ·x0`:
 
     data (1, 0)    noise (0, 1)    v (−σ, α)    velocity (α', σ')    score = −noise/σ, that is (0, −1/σ)
 
-Conditional expectations given x_t keep the relations. From `src` with row (a, b) to `dst` with row (e, f), `det = α·b − σ·a`, Cramer's rule on
-`x_t = α·x1 + σ·x0`, `p = a·x1 + b·x0` gives `x1 = (b·x_t − σ·p)/det`, `x0 = (α·p − a·x_t)/det`, hence
+Conditional expectations given x_t keep the relations. From `src` with row (a, b) to `dst` with row (e, f), `det = α·b
+− σ·a`, Cramer's rule on `x_t = α·x1 + σ·x0`, `p = a·x1 + b·x0` gives `x1 = (b·x_t − σ·p)/det`, `x0 = (α·p −
+a·x_t)/det`, hence
 
     q = e·x1 + f·x0 = m·x_t + k·p,    m = (e·b − f·a)/det,    k = (f·α − e·σ)/det.
 
@@ -53,14 +55,15 @@ _ALIASES = {"eps": Prediction.NOISE, "epsilon": Prediction.NOISE, "x1": Predicti
 def as_prediction(kind: str) -> Prediction:
     """The prediction named by `kind`: a member, its value, or an alias (`eps` → noise, `x1` and `sample` → data).
 
-    A string that is none of these but could be a path's own kind (rates, flow maps) comes back as it is: composing checks it against
-    `path.provides`.
+    A string that is none of these but could be a path's own kind (rates, flow maps) comes back as it is: composing
+    checks it against `path.provides`.
 
     >>> as_prediction("eps")
     <Prediction.NOISE: 'noise'>
 
     Raises:
-        PredictionError: For `"x0"`, which means data in DDPM papers and noise here, and for what is not a non-empty string.
+        PredictionError: For `"x0"`, which means data in DDPM papers and noise here, and for what is not a non-empty
+            string.
     """
     if not isinstance(kind, str) or not kind:
         raise PredictionError(f"a prediction is a name such as 'velocity' or 'noise'; got {kind!r}")
@@ -86,7 +89,8 @@ def require_gaussian(kind: str) -> Prediction:
     prediction = as_prediction(kind)
     if prediction not in GAUSSIAN_KINDS:
         raise PredictionError(
-            f"a Gaussian path converts data, noise, score, v and velocity; got {kind!r}; {did_you_mean(kind, GAUSSIAN_KINDS)}"
+            f"a Gaussian path converts data, noise, score, v and velocity; got {kind!r}; "
+            f"{did_you_mean(kind, GAUSSIAN_KINDS)}"
         )
     return prediction
 
@@ -111,8 +115,6 @@ def row(kind: Prediction, alpha: Tensor, sigma: Tensor, d_alpha: Tensor, d_sigma
             return -sigma, alpha
         case Prediction.VELOCITY:
             return d_alpha, d_sigma
-    require_gaussian(kind)
-    raise AssertionError("unreachable: every Gaussian kind has a row")
 
 
 def det(src: Prediction, alpha: Tensor, sigma: Tensor, d_alpha: Tensor, d_sigma: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The protocols that plugins satisfy: path, model, objective, guidance, solver, coupling, grid, codec.
 
-Conventions, the same everywhere: `t ∈ [0, 1]` rises from the source to the data, `x0` is a source (noise) sample, `x1` a data sample.
-States have shape `(B, *D)`, times `()` or `(B,)`; models always receive `(B,)`. Attributes that a class leaves out have the defaults listed
-in `DEFAULTS`.
+Conventions, the same everywhere: `t ∈ [0, 1]` rises from the source to the data, `x0` is a source (noise) sample,
+`x1` a data sample. States have shape `(B, *D)`, times `()` or `(B,)`; models always receive `(B,)`. Attributes that a
+class leaves out have the defaults listed in `DEFAULTS`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def declared(component: object, name: str) -> Any:
 
 
 def span_of(path: ProbabilityPath, src: Prediction, needs: Iterable[Prediction]) -> tuple[float, float]:
-    """The closed interval in which a network that predicts `src` may be asked for `needs`: the path's `span`, `(0, 1)` where it has none."""
+    """The closed interval in which a network that predicts `src` may be asked for `needs`: the path's `span`, `(0,
+    1)` where it has none.
+    """
     span: Callable[..., tuple[float, float]] | None = getattr(path, "span", None)
     return span(src, needs) if span else (0.0, 1.0)
 
@@ -85,8 +87,9 @@ class PathSample:
 class ProbabilityPath(Protocol):
     """A path of distributions from the source (t = 0) to the data (t = 1).
 
-    `provides` are the predictions that `target` and `convert` can give. Optional: `geometry` (default "euclidean"); `span(src, needs)`, the
-    closed interval in which a network that predicts `src` may be asked for `needs` (default `(0, 1)`).
+    `provides` are the predictions that `target` and `convert` can give. Optional: `geometry` (default "euclidean");
+        `span(src, needs)`, the closed interval in which a network that predicts `src` may be asked for `needs`
+        (default `(0, 1)`).
     """
 
     @property
@@ -159,7 +162,9 @@ class Guidance(Protocol):
     def needs(self) -> frozenset[Prediction]: ...
 
     def guide(self, field: Field, x_t: Tensor, t: Tensor, cond: Any, *, until: Tensor | None = None) -> Tensor:
-        """The guided prediction, `(B, *D)`, in the space `acts_on` (the field's native one for None); per sample, never across the batch."""
+        """The guided prediction, `(B, *D)`, in the space `acts_on` (the field's native one for None); per sample,
+        never across the batch.
+        """
         ...
 
 
@@ -167,8 +172,9 @@ class Guidance(Protocol):
 class Solver(Protocol):
     """A way from one time to another along a field.
 
-    Optional: `stochastic` (default False), `geometries` (default euclidean), `grid`, a `TimeGrid` of its own used unless the caller gives
-    one. Adaptive solvers carry `rtol` and `atol`, which `sample` may replace, and take the interval's ends (and times to report) as `times`.
+    Optional: `stochastic` (default False), `geometries` (default euclidean), `grid`, a `TimeGrid` of its own used
+        unless the caller gives one. Adaptive solvers carry `rtol` and `atol`, which `sample` may replace, and take
+        the interval's ends (and times to report) as `times`.
     """
 
     @property
@@ -196,8 +202,9 @@ class Solver(Protocol):
 class Coupling(Protocol):
     """A pairing of source and data samples within a batch.
 
-    Optional: `independent` (default False: then `score` is no longer known from the noise), `bijective` (default True), `pool`, how many
-    samples to pair at once where that is more than the training batch (default None: the batch).
+    Optional: `independent` (default False: then `score` is no longer known from the noise), `bijective` (default
+        True), `pool`, how many samples to pair at once where that is more than the training batch (default None: the
+        batch).
     """
 
     def pair(
@@ -212,7 +219,9 @@ class TimeGrid(Protocol):
     """A rule that places the steps of a solver."""
 
     def times(self, path: ProbabilityPath, steps: int, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
-        """Grid of shape `(steps + 1,)`, float64 on the CPU, from `span[0]` to `span[1]`, strictly monotone (falling if `span[1] < span[0]`)."""
+        """Grid of shape `(steps + 1,)`, float64 on the CPU, from `span[0]` to `span[1]`, strictly monotone (falling
+        if `span[1] < span[0]`).
+        """
         ...
 
 

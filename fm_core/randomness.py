@@ -1,8 +1,8 @@
 """Randomness without global state: explicit generators, and one generator per fixed block of samples.
 
-Sample `i` of a run with seed `s` draws everything (source and step noise) from the generator of its block `⌊i / 64⌋`, which is seeded by
-`(s, block)` alone and always draws for the whole block. So sample `i` does not depend on how many others are drawn beside it, nor on the
-chunks in which they are drawn.
+Sample `i` of a run with seed `s` draws everything (source and step noise) from the generator of its block `⌊i / 64⌋`,
+which is seeded by `(s, block)` alone and always draws for the whole block. So sample `i` does not depend on how many
+others are drawn beside it, nor on the chunks in which they are drawn.
 """
 
 from __future__ import annotations
@@ -33,21 +33,24 @@ def spawn_seed(seed: int, *key: int) -> int:
         key: Non-negative integers that name the stream, for example a block's index.
 
     References:
-        numpy.random.SeedSequence. https://numpy.org/doc/stable/reference/random/bit_generators/generated/numpy.random.SeedSequence.html
+        numpy.random.SeedSequence.
+        https://numpy.org/doc/stable/reference/random/bit_generators/generated/numpy.random.SeedSequence.html
     """
     return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0] >> 1)
 
 
 def make_generator(seed: int | None = None, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded with `seed`, or with fresh entropy for None; torch's global generator is neither read nor written."""
+    """A generator seeded with `seed`, or with fresh entropy for None; torch's global generator is neither read nor
+    written.
+    """
     return torch.Generator(device=device).manual_seed(fresh_seed() if seed is None else seed)
 
 
 class BlockGenerator(torch.Generator):
     """The generators of samples `[start, stop)` of a seeded run, one per block of 64.
 
-    It is itself a `torch.Generator` (seeded like its first block), so code that knows nothing of blocks may draw from it; `draw` is the way
-    to draws that do not depend on the batch.
+    It is itself a `torch.Generator` (seeded like its first block), so code that knows nothing of blocks may draw from
+    it; `draw` is the way to draws that do not depend on the batch.
 
     Args:
         seed: Seed of the run.
@@ -57,7 +60,7 @@ class BlockGenerator(torch.Generator):
     """
 
     def __new__(cls, seed: int, start: int, stop: int, device: torch.device | str = "cpu") -> BlockGenerator:
-        return super().__new__(cls, device=device)
+        return super().__new__(cls, device=device)  # type: ignore[call-arg]  # the stub lacks it
 
     def __init__(self, seed: int, start: int, stop: int, device: torch.device | str = "cpu") -> None:
         first, last = start // BLOCK, -(-stop // BLOCK)

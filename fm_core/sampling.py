@@ -1,30 +1,30 @@
 """Sampling: from a budget to a grid, from a seed to a source, along the field by a solver; what was spent is said.
 
-Network calls are counted around the model, so `Samples.nfe` is what happened, whatever the solver declares. Sampling runs without gradients unless
-asked, and leaves the network in the mode in which it found it.
+Network calls are counted around the model, so `Samples.nfe` is what happened, whatever the solver declares. Sampling
+runs without gradients unless asked, and leaves the network in the mode in which it found it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import torch
-from attrs import field as attribute, frozen
+from attrs import frozen
 from torch import Tensor, nn
 
 from fm_core import registry
 from fm_core.building import origin
-from fm_core.errors import BudgetError, CompatError, DivergenceError, ShapeError, TimeError
+from fm_core.errors import BudgetError, DivergenceError, ShapeError, TimeError
 from fm_core.field import Field
 from fm_core.gaussian import check_times
 from fm_core.plan import Plan, TableSolver, execute
 from fm_core.prediction import Prediction
 from fm_core.protocols import OnStep, ProbabilityPath, Solver, TimeGrid, VectorFieldModel, declared, span_of
 from fm_core.randomness import BlockGenerator, fresh_seed
-from fm_core.shapes import check_batch, map_tensors, over
+from fm_core.shapes import check_batch, map_tensors
 
 if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
@@ -55,7 +55,9 @@ class Samples:
 
 @frozen(eq=False)
 class Course:
-    """What is fixed before the first network call: the grid, the plan of a table solver, and whether a data prediction closes the run."""
+    """What is fixed before the first network call: the grid, the plan of a table solver, and whether a data
+    prediction closes the run.
+    """
 
     times: Tensor
     plan: Plan | None
@@ -97,7 +99,8 @@ def sample(
         x1: Data `(B, *E)` to start from, noised to time `start`: editing.
         start: Time in (0, 1) at which to start from `x1`.
         cond: Condition, any pytree with the batch first.
-        steps: Number of steps. Give one of `steps`, `nfe`, `times`; for adaptive solvers tolerances, `times` to report, or nothing.
+        steps: Number of steps. Give one of `steps`, `nfe`, `times`; for adaptive solvers tolerances, `times` to
+            report, or nothing.
         nfe: The most network calls to spend.
         times: The grid itself, strictly increasing.
         rtol, atol: Tolerances of an adaptive solver.
@@ -105,7 +108,8 @@ def sample(
         generator: Draws the seed, in place of `seed`.
         trajectory: Whether to keep the states at all grid points.
         chunk: Number of samples to carry at once; all by default.
-        final: Where the network's span stops short of t = 1, "data" closes with its data prediction, "none" stops there.
+        final: Where the network's span stops short of t = 1, "data" closes with its data prediction, "none" stops
+            there.
         grad: Whether to keep gradients.
         throw: Whether to raise on non-finite samples; otherwise `status` says which they are.
         on_step: Called with `(t, x)` at the first state and every grid point.
@@ -132,7 +136,9 @@ def sample(
             raise BudgetError("give seed= or generator=, not both")
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
     seed = fresh_seed() if seed is None else seed
-    drawing = _Drawing(pipeline.path, shape, seed, device, dtype, x0, x1, float(course.times[0]) if start is None else start)
+    drawing = _Drawing(
+        pipeline.path, shape, seed, device, dtype, x0, x1, float(course.times[0]) if start is None else start
+    )
 
     results = []
     with contextlib.nullcontext() if grad else torch.no_grad(), _evaluating(pipeline.model):
@@ -259,7 +265,9 @@ class _Watched(_Counted):
     """A model that stops at the first non-finite prediction or state."""
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
-        _stop_unless_finite(x_t, f"the state given to the network (call {self.calls + 1}) at t = {float(t.flatten()[0]):.6g}")
+        _stop_unless_finite(
+            x_t, f"the state given to the network (call {self.calls + 1}) at t = {float(t.flatten()[0]):.6g}"
+        )
         output = super().__call__(x_t, t, cond)
         for tensor in output if isinstance(output, tuple | list) else (output,):
             _stop_unless_finite(tensor, f"the network's output (call {self.calls}) at t = {float(t.flatten()[0]):.6g}")
@@ -283,12 +291,14 @@ def _located(
         step += 1
         _stop_unless_finite(x, f"the state after step {step}, at t = {t:.6g},")
 
-    advice = "lower the learning rate or look for NaN weights; try more steps, float32, or throw=False to get the other samples"
+    advice = "look for NaN weights, try more steps or float32; throw=False returns the other samples"
     try:
         _run(Field(_Watched(field.model), field.path, field.guidances), solver, course, drawing, rows, cond, watch)
     except DivergenceError as error:
         return DivergenceError(f"sampling diverged in step {step + 1}: {error}; {advice}")
-    return DivergenceError(f"{count} samples are not finite, but a second run of the same draws is: the network is not deterministic")
+    return DivergenceError(
+        f"{count} samples are not finite, but a second run of the same draws is: the network is not deterministic"
+    )
 
 
 @contextlib.contextmanager
@@ -313,12 +323,19 @@ def _solver(pipeline: Pipeline, rtol: float | None, atol: float | None) -> Solve
     if not given:
         return solver
     if not _adaptive(solver):
-        raise BudgetError(f"{', '.join(given)} given, but {_title(solver)} has a fixed grid; give steps=, nfe= or times=")
+        raise BudgetError(
+            f"{', '.join(given)} given, but {_title(solver)} has a fixed grid; give steps=, nfe= or times="
+        )
     return attrs.evolve(solver, **given)  # type: ignore[misc]
 
 
+def _tolerances(solver: Solver) -> tuple[float, ...]:
+    """rtol and atol of an adaptive solver, nothing for one with a fixed grid."""
+    return (solver.rtol, solver.atol) if hasattr(solver, "rtol") and hasattr(solver, "atol") else ()
+
+
 def _adaptive(solver: Solver) -> bool:
-    return hasattr(solver, "rtol") and hasattr(solver, "atol")
+    return bool(_tolerances(solver))
 
 
 def _title(solver: object) -> str:
@@ -343,7 +360,9 @@ def _state(
     if isinstance(shape, int):
         trained = getattr(pipeline.model, "trained", None)
         if trained is None or trained.event_shape is None:
-            raise ShapeError(f"the network does not remember the shape of a sample; give it: ({shape}, *D) instead of {shape}")
+            raise ShapeError(
+                f"the network does not remember the shape of a sample; give it: ({shape}, *D) instead of {shape}"
+            )
         shape = (shape, *trained.event_shape)
     whole = tuple(given.shape) if given is not None else tuple(shape or ())
     if len(whole) < 2 or min(whole) < 1:
@@ -376,7 +395,7 @@ def _course(
     if final not in {"data", "none"}:
         raise BudgetError(f"final must be 'data' or 'none'; got {final!r}")
     grid = None if times is None else tuple(torch.as_tensor(times, dtype=torch.float64).tolist())
-    key = (steps, nfe, grid, start, final, attrs.astuple(solver, recurse=False)[1:3] if _adaptive(solver) else None)
+    key = (steps, nfe, grid, start, final, *_tolerances(solver))
     course = pipeline.courses.get(key)
     if course is None:
         course = pipeline.courses[key] = _new_course(pipeline, solver, field, steps, nfe, times, start, final)
@@ -408,7 +427,9 @@ def _new_course(
     if times is not None:
         chosen = check_times(times, (begin, high))
         if chosen[0] > chosen[-1]:
-            raise TimeError("sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid")
+            raise TimeError(
+                "sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid"
+            )
         closing = closing and float(chosen[-1]) == high
     elif _adaptive(solver):
         chosen = torch.tensor([begin, high], dtype=torch.float64)
@@ -419,7 +440,9 @@ def _new_course(
     else:
         affordable = ((nfe or 0) - closing) // solver.evals_per_step
         if affordable < 1:
-            raise BudgetError(f"one step of {_title(solver)} costs {solver.evals_per_step + closing} network calls; got nfe={nfe}")
+            raise BudgetError(
+                f"one step of {_title(solver)} costs {solver.evals_per_step + closing} network calls; got nfe={nfe}"
+            )
         chosen = grid_of(affordable)
     plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) else None
     return Course(chosen, plan, closing)
@@ -438,8 +461,8 @@ def _check_budget(solver: Solver, steps: int | None, nfe: int | None, times: obj
     if _adaptive(solver):
         if steps is not None or nfe is not None:
             raise BudgetError(
-                f"{_title(solver)} chooses its own steps; give rtol= and atol= (default 1e-5), or a solver with a fixed grid; "
-                "a limit on its calls is its option max_nfe"
+                f"{_title(solver)} chooses its own steps; give rtol= and atol= (default 1e-5), or a solver with a "
+                "fixed grid; a limit on its calls is its option max_nfe"
             )
         return
     if not given:

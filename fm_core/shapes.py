@@ -1,6 +1,8 @@
-"""The one place where times and conditions meet states: broadcasting `(B,)` against `(B, *D)`, and pytrees of conditions.
+"""The one place where times and conditions meet states: broadcasting `(B,)` against `(B, *D)`, and pytrees of
+conditions.
 
-A time `(B,)` never meets a state by PyTorch's own rules: against `(B, D)` they fail, and for B = D they pass and are wrong.
+A time `(B,)` never meets a state by PyTorch's own rules: against `(B, D)` they fail, and for B = D they pass and are
+wrong.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def batch_time(t: Tensor | float, x: Tensor) -> Tensor:
     if t.ndim == 0:
         return t.to(x.device).expand(x.shape[0])
     if t.ndim != 1 or t.shape[0] != x.shape[0]:
-        raise ShapeError(f"time must be a number, () or ({x.shape[0]},) for a state {tuple(x.shape)}; got {tuple(t.shape)}")
+        raise ShapeError(
+            f"time must be a number, () or ({x.shape[0]},) for a state {tuple(x.shape)}; got {tuple(t.shape)}"
+        )
     return t
 
 

@@ -1,7 +1,8 @@
 """Gaussian mixtures as data: density, score and every prediction of a Gaussian path in closed form.
 
-Let x1 ~ Σ_k w_k·N(m_k, s_k²·I) and x0 ~ N(0, I), independent, x_t = α·x1 + σ·x0. Then `p_t = Σ_k w_k·N(α·m_k, c_k·I)` with `c_k = α²·s_k² + σ²`.
-Given x_t and the component k, (x1, x0) is Gaussian, and a prediction with the row (a, b) has the mean
+Let x1 ~ Σ_k w_k·N(m_k, s_k²·I) and x0 ~ N(0, I), independent, x_t = α·x1 + σ·x0. Then `p_t = Σ_k w_k·N(α·m_k, c_k·I)`
+with `c_k = α²·s_k² + σ²`. Given x_t and the component k, (x1, x0) is Gaussian, and a prediction with the row (a, b)
+has the mean
 
     E[a·x1 + b·x0 | x_t, k] = a·m_k + (a·α·s_k² + b·σ)/c_k · (x_t − α·m_k),
 
@@ -30,6 +31,12 @@ from fm_core.shapes import batch_time
 __all__ = ["GaussianMixture"]
 
 
+def _time(t: Tensor | float, x_t: Tensor) -> Tensor:
+    """Time `(B,)`, at least as exact as x_t."""
+    t = batch_time(t, x_t)
+    return t.to(torch.promote_types(t.dtype, x_t.dtype))
+
+
 def _float64(value: Any) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
 
@@ -41,16 +48,16 @@ class GaussianMixture:
     Args:
         means: Means m_k, shape `(K, *D)`.
         stds: Standard deviations s_k > 0, shape `(K,)` or `()`.
-        weights: Weights w_k, shape `(K,)`, positive, scaled to sum to 1; equal for None.
+        weights: Weights w_k, shape `(K,)`, positive, scaled to sum to 1; equal by default.
     """
 
     means: Tensor = field(converter=_float64)
     stds: Tensor = field(converter=_float64)
-    weights: Tensor = field(default=None, converter=lambda w: None if w is None else _float64(w))
+    weights: Tensor = field(factory=lambda: torch.ones(()), converter=_float64)
 
     def __attrs_post_init__(self) -> None:
         count = self.means.shape[0]
-        weights = self.weights if self.weights is not None else torch.ones(count, dtype=torch.float64)
+        weights = self.weights.expand(count)
         object.__setattr__(self, "stds", self.stds.expand(count))
         object.__setattr__(self, "weights", weights / weights.sum())
 
@@ -63,19 +70,19 @@ class GaussianMixture:
 
     def log_prob(self, path: GaussianPath, x_t: Tensor, t: Tensor | float) -> Tensor:
         """`log p_t(x_t)`, shape `(B,)`, in the dtype of x_t `(B, *D)`."""
-        _, _, log_joint = self._posterior(path, x_t, batch_time(t, x_t))
+        _, _, log_joint = self._posterior(path, x_t, _time(t, x_t))
         return log_joint.logsumexp(1)
 
     def predict(self, path: GaussianPath, kind: Prediction, x_t: Tensor, t: Tensor | float) -> Tensor:
-        """`E[a·x1 + b·x0 | x_t]` for the row (a, b) of `kind`, shape `(B, *D)`: the minimiser of every matching loss."""
-        t = batch_time(t, x_t)
+        """`E[a·x1 + b·x0 | x_t]` for the row (a, b) of `kind`, shape `(B, *D)`: what every matching loss is least at."""
+        t = _time(t, x_t)
         centred, variance, log_joint = self._posterior(path, x_t, t)
         responsibility = log_joint.softmax(1)
-        alpha, sigma = self._on(t, path.alpha(t)), self._on(t, path.sigma(t))
+        alpha, sigma = path.alpha(t)[:, None], path.sigma(t)[:, None]
         if kind == Prediction.SCORE:  # −(x − α·m_k)/c_k: finite where σ = 0, which −noise/σ is not
             mean, gain = torch.zeros_like(alpha), -1 / variance
         else:
-            a, b = row(Prediction(kind), alpha, sigma, self._on(t, path.d_alpha(t)), self._on(t, path.d_sigma(t)))
+            a, b = row(Prediction(kind), alpha, sigma, path.d_alpha(t)[:, None], path.d_sigma(t)[:, None])
             mean, gain = a, (a * alpha * self.stds.to(t).square() + b * sigma) / variance
         means = self.means.to(x_t).flatten(1)
         values = mean.to(x_t)[:, :, None] * means + gain.to(x_t)[:, :, None] * centred
@@ -95,13 +102,8 @@ class GaussianMixture:
         """The exact field on this path."""
         return Field(self.model(path, predicts), path)
 
-    @staticmethod
-    def _on(t: Tensor, value: Tensor) -> Tensor:
-        return value[:, None]
-
     def _posterior(self, path: GaussianPath, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x_t − α·m_k `(B, K, D)`, c_k `(B, K)`, and log(w_k·N(x_t; α·m_k, c_k·I)) `(B, K)`."""
-        t = t.to(torch.promote_types(t.dtype, x_t.dtype))
         alpha, sigma = path.alpha(t)[:, None], path.sigma(t)[:, None]
         variance = alpha.square() * self.stds.to(t).square() + sigma.square()
         centred = x_t.flatten(1)[:, None] - alpha.to(x_t)[:, :, None] * self.means.to(x_t).flatten(1)

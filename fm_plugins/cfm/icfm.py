@@ -1,6 +1,7 @@
 """The smoothed segment of I-CFM: `x_t = (1 − t)·x0 + t·x1 + σ·ε`, with a third noise and any source.
 
-Given both ends `p_t(x|x0, x1) = N((1 − t)·x0 + t·x1, σ²·I)`, whose mean moves and whose covariance does not, so `u_t = x1 − x0`. With three
+Given both ends `p_t(x|x0, x1) = N((1 − t)·x0 + t·x1, σ²·I)`, whose mean moves and whose covariance does not, so `u_t
+= x1 − x0`. With three
 unknowns a prediction is no longer linear in two: only the velocity is known, and nothing converts.
 
 References:
@@ -62,7 +63,9 @@ class ICFM:
         t = batch_time(t, x1)
         x_t = torch.lerp(x0, x1, over(t, x1))
         if self.sigma_noise:
-            x_t = x_t.add_(normal(x1.shape, generator=generator, dtype=x1.dtype, device=x1.device), alpha=self.sigma_noise)
+            x_t = x_t.add_(
+                normal(x1.shape, generator=generator, dtype=x1.dtype, device=x1.device), alpha=self.sigma_noise
+            )
         return PathSample(x_t, t, x0, x1)
 
     def target(self, sample: PathSample, kind: Prediction) -> Tensor:
@@ -88,6 +91,6 @@ class ICFM:
 
 def _unknown(kind: str) -> PredictionError:
     return PredictionError(
-        f"the path icfm knows the velocity alone; got {str(kind)!r}: with a third noise the other predictions do not follow from it. "
-        "Use the path 'linear' (σ = 0), where all convert."
+        f"the path icfm knows the velocity alone; got {str(kind)!r}: with a third noise the other predictions do not "
+        "follow from it. Use the path 'linear' (σ = 0), where all convert."
     )

@@ -1,4 +1,4 @@
-"""The linear path, `α = t`, `σ = 1 − (1 − σ_min)·t`: straight lines from noise to data at constant conditional speed."""
+"""The linear path, `α = t`, `σ = 1 − (1 − σ_min)·t`: straight lines from noise to data at constant speed."""
 
 from __future__ import annotations
 

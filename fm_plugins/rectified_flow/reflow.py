@@ -68,7 +68,9 @@ def reflow(
     out = teacher.sample(x0=x0, cond=cond, steps=steps, nfe=nfe, times=times, seed=seed, chunk=chunk)
     spec = origin(teacher.solver)
     solver = spec.name if spec else type(teacher.solver).__name__
-    return Pairs(x0, out.x, cond, provenance=f"reflow: {whole[0]} pairs by {solver}, {out.nfe} network calls, seed {seed}")
+    return Pairs(
+        x0, out.x, cond, provenance=f"reflow: {whole[0]} pairs by {solver}, {out.nfe} network calls, seed {seed}"
+    )
 
 
 def _whole(teacher: Pipeline, shape: int | Sequence[int]) -> torch.Size:
@@ -76,5 +78,7 @@ def _whole(teacher: Pipeline, shape: int | Sequence[int]) -> torch.Size:
         return torch.Size(shape)
     trained = getattr(teacher.model, "trained", None)
     if trained is None or trained.event_shape is None:
-        raise ValueError(f"the teacher does not remember the shape of a sample; give it: ({shape}, *D) instead of {shape}")
+        raise ValueError(
+            f"the teacher does not remember the shape of a sample; give it: ({shape}, *D) instead of {shape}"
+        )
     return torch.Size((shape, *trained.event_shape))

@@ -1,10 +1,11 @@
 """Explicit Runge–Kutta methods on the velocity, as tables.
 
-With the tableau (A, b, c), h = s − t and stages `p_i = u(x_t + h·Σ_{j<i} a_ij·p_j, t + c_i·h)`, a step is `x_s = x_t + h·Σ_i b_i·p_i`. A method of
-order p is exact, in one step, on velocities that are polynomials in t of degree p − 1.
+With the tableau (A, b, c), h = s − t and stages `p_i = u(x_t + h·Σ_{j<i} a_ij·p_j, t + c_i·h)`, a step is `x_s = x_t
++ h·Σ_i b_i·p_i`. A method of order p is exact, in one step, on velocities that are polynomials in t of degree p − 1.
 
 References:
-    Hairer, Nørsett & Wanner 1993, Solving Ordinary Differential Equations I, II.1–II.2. https://doi.org/10.1007/978-3-540-78862-1
+    Hairer, Nørsett & Wanner 1993, Solving Ordinary Differential Equations I, II.1–II.2.
+    https://doi.org/10.1007/978-3-540-78862-1
 """
 
 from fm_core import Component, hookimpl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -29,7 +30,7 @@ def runge_kutta_plan(tableau: Tableau, path: ProbabilityPath, times: Tensor) -> 
     grid = times.tolist()
     nodes = tableau.c
     rows: list[Row] = []
-    for t, s in zip(grid, grid[1:]):
+    for t, s in pairwise(grid):
         h, start = s - t, len(rows)
         for i in range(1, tableau.stages):
             at = s if nodes[i] == 1.0 else t + nodes[i] * h  # the end of the step is a grid point, to the last bit

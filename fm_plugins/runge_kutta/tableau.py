@@ -1,7 +1,8 @@
 """Explicit Butcher tableaux, and their order from the rooted trees.
 
-A method has order p if and only if `Σ_i b_i·Φ_i(τ) = 1/γ(τ)` for every rooted tree τ with at most p nodes, where for τ with the subtrees
-τ_1 … τ_m under its root `Φ_i(τ) = Π_k Σ_j a_ij·Φ_j(τ_k)` and `γ(τ) = |τ|·Π_k γ(τ_k)`, the single node having Φ = 1 and γ = 1.
+A method has order p if and only if `Σ_i b_i·Φ_i(τ) = 1/γ(τ)` for every rooted tree τ with at most p nodes, where for
+τ with the subtrees τ_1 … τ_m under its root `Φ_i(τ) = Π_k Σ_j a_ij·Φ_j(τ_k)` and `γ(τ) = |τ|·Π_k γ(τ_k)`, the single
+node having Φ = 1 and γ = 1.
 
 References:
     Butcher 1963; Hairer, Nørsett & Wanner 1993, Theorem II.2.13. https://doi.org/10.1007/978-3-540-78862-1
@@ -26,8 +27,12 @@ HIGHEST = 8
 """Orders are told apart up to this one: 200 trees."""
 
 
+def _row(entries: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(entry) for entry in entries)
+
+
 def _rows(a: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(float(entry) for entry in row) for row in a)
+    return tuple(_row(row) for row in a)
 
 
 @frozen
@@ -43,21 +48,26 @@ class Tableau:
     """
 
     a: tuple[tuple[float, ...], ...] = field(converter=_rows)
-    b: tuple[float, ...] = field(converter=lambda b: tuple(float(weight) for weight in b))
+    b: tuple[float, ...] = field(converter=_row)
 
     def __attrs_post_init__(self) -> None:
         for i, row in enumerate(self.a):
             if len(row) != i:
-                raise ValueError(f"row {i} of an explicit tableau holds {i} weights, a_{i}0 … a_{i}{i - 1}; got {len(row)}: {row}")
+                raise ValueError(
+                    f"row {i} of an explicit tableau holds {i} weights, a_{i}0 … a_{i}{i - 1}; got {len(row)}: {row}"
+                )
         if len(self.a) != len(self.b) or not self.b:
-            raise ValueError(f"a tableau has as many rows as weights, at least one; got {len(self.a)} rows and {len(self.b)} weights")
+            raise ValueError(
+                f"a tableau has as many rows as weights, at least one; got {len(self.a)} rows and {len(self.b)} weights"
+            )
         if not math.isclose(sum(self.b), 1.0, abs_tol=1e-12):
             raise ValueError(f"the weights b of a consistent method sum to 1; got {sum(self.b)}")
 
     @property
     def c(self) -> tuple[float, ...]:
-        """Nodes c_i = Σ_j a_ij."""
-        return tuple(math.fsum(row) for row in self.a)
+        """Nodes c_i = Σ_j a_ij; those within rounding of 0 or 1 are 0 or 1, so that no stage leaves the step."""
+        nodes = (math.fsum(row) for row in self.a)
+        return tuple(float(round(node)) if math.isclose(node, round(node), abs_tol=1e-12) else node for node in nodes)
 
     @property
     def stages(self) -> int:

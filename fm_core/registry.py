@@ -1,0 +1,358 @@
+"""Names to objects: every component of every plugin, found by kind and name, imported on first use.
+
+    build("solver", "heun")                      the only `heun`
+    build("solver", "flow-zoo:heun")             that of one distribution, where several have one
+    from_config("path", {"name": "linear", "sigma_min": 1e-4})
+
+This module's functions act on the `default` registry, of the installed plugins; a `Registry` of given plugins is a
+value of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import frozen
+from pluggy import HookCaller, PluginManager
+
+from fm_core.building import RESERVED, OptionError, Spec, build_target, import_target, origin, remember, to_config
+from fm_core.discovery import Plugin, Source, brief, discover, normalised
+from fm_core.errors import FMError, PluginError, UnknownNameError, did_you_mean
+from fm_core.hookspecs import KINDS, Component
+
+__all__ = [
+    "KINDS",
+    "Component",
+    "OptionError",
+    "Registered",
+    "Registry",
+    "Spec",
+    "build",
+    "components",
+    "default",
+    "find",
+    "from_config",
+    "load",
+    "notify",
+    "observers",
+    "origin",
+    "plugins",
+    "register",
+    "remember",
+    "to_config",
+]
+
+
+@frozen
+class Registered:
+    """A component with its provenance.
+
+    Args:
+        component: What is offered.
+        source: The plugin that offers it; "python" for what was registered from Python.
+    """
+
+    component: Component
+    source: Source
+
+    @property
+    def kind(self) -> str:
+        """The component's kind."""
+        return self.component.kind
+
+    @property
+    def name(self) -> str:
+        """The component's name, which one of another distribution may share."""
+        return self.component.name
+
+    @property
+    def plugin(self) -> str:
+        """Entry-point name of its plugin."""
+        return self.source.name
+
+    @property
+    def distribution(self) -> str:
+        """Distribution of its plugin."""
+        return self.source.distribution
+
+    @property
+    def version(self) -> str:
+        """Version of its distribution; empty if there is none."""
+        return self.source.version
+
+    @property
+    def qualified(self) -> str:
+        """`distribution:name`, which reaches it where the name alone does not."""
+        return f"{self.distribution}:{self.name}"
+
+
+class Registry:
+    """Components by kind and name. Plugins are loaded on first use, once, whichever thread comes first.
+
+    >>> registry = Registry([])
+    >>> registry.register(Component("metric", "size", len))
+    >>> registry.find("metric", "size").qualified
+    'python:size'
+
+    Args:
+        sources: Plugins to load; by default the installed ones.
+    """
+
+    def __init__(self, sources: Iterable[Source] | None = None) -> None:
+        self._sources = None if sources is None else tuple(sources)
+        self._lock = threading.RLock()
+        self._loading = False
+        self._found: _Found | None = None
+        self._added: dict[tuple[str, str], Registered] = {}
+        self._reported: set[tuple[str, str]] = set()
+
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Every declared plugin, healthy, broken or blocked, ordered by distribution and name."""
+        return self._ready().plugins
+
+    def components(self, kind: str | None = None) -> list[Registered]:
+        """Every usable component, or those of one kind, ordered by kind (as in `KINDS`), name and distribution.
+
+        Raises:
+            UnknownNameError: If there is no such kind.
+        """
+        if kind is not None:
+            _require_kind(kind)
+        everything = [item for items in self._ready().index.values() for item in items] + list(self._added.values())
+        chosen = [item for item in everything if kind is None or item.kind == kind]
+        return sorted(chosen, key=lambda item: (KINDS.index(item.kind), item.name, normalised(item.distribution)))
+
+    def register(self, component: Component) -> None:
+        """Adds a component from Python, in place of one of its kind and name that was added so before.
+
+        It shadows no plugin's component: where one has the same kind and name, both are reached by `distribution:name`,
+        this one as `python:name`.
+        """
+        added = Registered(component, Source("python", dict))
+        with self._lock:
+            self._added = {**self._added, (component.kind, component.name): added}
+
+    def find(self, kind: str, name: str) -> Registered:
+        """The component of a kind and name.
+
+        Args:
+            kind: One of `KINDS`.
+            name: Its name, or `distribution:name`.
+
+        Returns:
+            The component with its provenance; nothing of it is imported.
+
+        Raises:
+            UnknownNameError: If no plugin provides it, or several do.
+            PluginError: If the plugin that provides it is broken or blocked.
+        """
+        _require_kind(kind)
+        distribution, bare = _parted(name)
+        added = self._added.get((kind, bare))
+        found = [*self._ready().index.get((kind, bare), ()), *([added] if added else [])]
+        if distribution:
+            found = [item for item in found if normalised(item.distribution) == distribution]
+        if not found:
+            raise self._not_found(kind, name)
+        if len(found) > 1:
+            raise _several(kind, name, found)
+        return found[0]
+
+    def load(self, kind: str, name: str) -> Any:
+        """The target of a component, imported if it is named by a string.
+
+        Raises:
+            UnknownNameError: As `find` does.
+            PluginError: As `find` does, or if the target cannot be imported.
+        """
+        found = self.find(kind, name)
+        return import_target(found.component, found.source)
+
+    def build(self, kind: str, name: str, /, **options: Any) -> Any:
+        """Builds a component: calls its class or function with the options; any other target is the object itself.
+
+        Args:
+            kind: One of `KINDS`.
+            name: Its name, or `distribution:name`.
+            **options: What its class or function takes, by name.
+
+        Returns:
+            The object; `origin` tells what it was built from.
+
+        Raises:
+            OptionError: If it does not take these options.
+            UnknownNameError: As `find` does.
+            PluginError: As `load` does.
+        """
+        found = self.find(kind, name)
+        return build_target(found.component, found.source, Spec(kind, name, options))
+
+    def from_config(self, kind: str, config: Any) -> Any:
+        """The object that a configuration describes.
+
+        Args:
+            kind: Kind of the object.
+            config: A name; a mapping `{"name": …, **options}`, in which dictionaries with `kind` and `name` are built
+                too, however deep; or an object, which is returned as it is.
+
+        Raises:
+            OptionError: If the mapping has no name, or is of another kind, or has options that are not taken.
+            UnknownNameError: As `find` does.
+            PluginError: As `load` does.
+        """
+        if isinstance(config, str):
+            return self.build(kind, config)
+        if not isinstance(config, Mapping):
+            return config
+        named = isinstance(config.get("name"), str) and config.get("kind", kind) == kind
+        if not named or not all(isinstance(key, str) for key in config):
+            raise OptionError(
+                f"a {kind} is given by its name, by a mapping {{'name': …, **options}}, or as an object; got {config!r}"
+            )
+        options = {key: self._nested(value) for key, value in config.items() if key not in RESERVED}
+        return self.build(kind, config["name"], **options)
+
+    def observers(self, hook: str) -> HookCaller | None:
+        """The plugins that observe an event, to be told by `notify`; None where there are none: then it costs nothing.
+
+        Args:
+            hook: Name of the hook, such as "fm_fit_step".
+
+        Raises:
+            UnknownNameError: If there is no such hook.
+        """
+        caller = getattr(self._ready().manager.hook, hook, None)
+        if caller is None or not caller.has_spec():
+            raise UnknownNameError(f"there is no hook {hook!r}; fm_core.hookspecs lists them")
+        return caller if caller.get_hookimpls() else None
+
+    def notify(self, hook: HookCaller, **event: Any) -> None:
+        """Tells every observer of an event. One that fails is reported once, as a warning, and stops nothing.
+
+        Args:
+            hook: What `observers` returned.
+            **event: Every argument of the hook.
+        """
+        for observer in reversed(hook.get_hookimpls()):
+            arguments = [event[name] for name in observer.argnames]
+            try:
+                observer.function(*arguments)
+            except (Exception, SystemExit) as error:
+                failed = (observer.plugin_name, hook.name)
+                if failed not in self._reported:
+                    self._reported.add(failed)
+                    warnings.warn(
+                        f"{observer.plugin_name} failed in {hook.name}: {brief(error)}. The run goes on; further "
+                        "failures of this observer are not reported.",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
+
+    def _ready(self) -> _Found:
+        if self._found is not None:
+            return self._found
+        with self._lock:
+            if self._loading:  # the lock is reentrant: this is the very thread that loads
+                raise PluginError(
+                    "the registry was asked for something by a plugin that is being loaded. A plugin's module and its "
+                    "fm_components only say what there is: look up and build in the functions that components name."
+                )
+            if self._found is None:
+                self._loading = True
+                try:
+                    self._found = _indexed(*discover(self._sources))
+                finally:
+                    self._loading = False
+            return self._found
+
+    def _nested(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            if all(isinstance(value.get(key), str) for key in RESERVED):
+                return self.from_config(value["kind"], value)
+            return {key: self._nested(item) for key, item in value.items()}
+        return [self._nested(item) for item in value] if isinstance(value, list) else value
+
+    def _not_found(self, kind: str, name: str) -> FMError:
+        distribution, bare = _parted(name)
+        for plugin in self.plugins():
+            if plugin.status != "ok" and _may_provide(plugin, kind, bare, distribution):
+                why = f"{plugin.source.where} is {plugin.status} ({plugin.reason})."
+                error = PluginError(f"the {kind} {name!r} is not available: {why} {plugin.remedy}".rstrip())
+                error.__cause__ = plugin.error
+                return error
+        everything = self.components()
+        known = [item.name for item in everything if item.kind == kind]
+        elsewhere = sorted({item.kind for item in everything if item.name == bare and item.kind != kind})
+        healthy = sum(plugin.status == "ok" for plugin in self.plugins())
+        broken = [plugin for plugin in self.plugins() if plugin.status == "broken"]
+        parts = [
+            f"no {kind} is named {name!r}; {did_you_mean(bare, known)}.",
+            *([f"There is a {' and a '.join(elsewhere)} of this name."] if elsewhere else []),
+            f"Looked among {len(known)} of this kind in {healthy} plugins.",
+            *(f"It may be in {item.source.where}, which is broken ({item.reason})." for item in broken),
+        ]
+        return UnknownNameError(" ".join(parts))
+
+
+@frozen(eq=False)
+class _Found:
+    """What one discovery found."""
+
+    plugins: tuple[Plugin, ...]
+    manager: PluginManager
+    index: dict[tuple[str, str], tuple[Registered, ...]]
+
+
+def _indexed(plugins: tuple[Plugin, ...], manager: PluginManager) -> _Found:
+    index: dict[tuple[str, str], tuple[Registered, ...]] = {}
+    for plugin in plugins:
+        for component in plugin.components if plugin.status == "ok" else ():
+            key = (component.kind, component.name)
+            index[key] = (*index.get(key, ()), Registered(component, plugin.source))
+    return _Found(plugins, manager, index)
+
+
+def _parted(name: str) -> tuple[str, str]:
+    distribution, _, bare = name.rpartition(":")
+    return normalised(distribution), bare
+
+
+def _may_provide(plugin: Plugin, kind: str, name: str, distribution: str) -> bool:
+    """Whether a plugin that cannot be used has the component, for all that is known of it."""
+    if distribution and distribution != normalised(plugin.source.distribution):
+        return False
+    if plugin.components:
+        return any((component.kind, component.name) == (kind, name) for component in plugin.components)
+    return bool(distribution) or plugin.source.name == name
+
+
+def _several(kind: str, name: str, found: list[Registered]) -> UnknownNameError:
+    homes = " and ".join(item.source.where for item in found)
+    names = sorted({item.qualified for item in found})
+    if len(names) == len(found):
+        choice = f"say which: {' or '.join(map(repr, names))}"
+    else:
+        choice = f"leave one out (FM_PLUGINS_BLOCK={found[-1].plugin}); only its authors can mend this"
+    return UnknownNameError(f"several plugins provide the {kind} {name!r}: {homes}; {choice}.")
+
+
+def _require_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UnknownNameError(f"there is no kind of component called {kind!r}; {did_you_mean(str(kind), KINDS)}")
+
+
+default = Registry()
+"""The registry of the installed plugins, on which this module's functions act."""
+
+plugins = default.plugins
+components = default.components
+register = default.register
+find = default.find
+load = default.load
+build = default.build
+from_config = default.from_config
+observers = default.observers
+notify = default.notify
