@@ -102,7 +102,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("zzz", [])
     'none is known'
     """
-    names = sorted(set(known))
+    names = sorted({str(name) for name in known})  # an enum member is shown as its value
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"

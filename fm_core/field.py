@@ -132,7 +132,8 @@ class Field:
         Raises:
             ShapeError: If the network returns another shape, or another number of outputs than it declares.
         """
-        t = batch_time(t, x_t)
+        if not isinstance(t, Tensor) or t.ndim != 1 or t.size(0) != x_t.size(0):
+            t = batch_time(t, x_t)
         if self.inner is None:
             output = self.model(x_t, t, cond)
         else:

@@ -202,6 +202,21 @@ class Plan:
             for s, row in enumerate(self.rows)
         )
 
+    def clock(self, batch: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+        """The time of every state as the network receives it, each `(B,)`, kept for the next run of the same kind."""
+        key = (batch, dtype, device)
+        kept = self._clocks.get(key)
+        if kept is None:
+            grid = torch.tensor(self.state_times, dtype=dtype, device=device)
+            kept = grid[:, None].expand(-1, batch).unbind()
+            self._clocks.clear()
+            self._clocks[key] = kept
+        return kept
+
+    @cached_property
+    def _clocks(self) -> dict[tuple[int, torch.dtype, torch.device], tuple[Tensor, ...]]:
+        return {}
+
     def _next_accepted(self) -> list[int]:
         """For every row the index of the first accepted state that it or a later row makes."""
         going_to, target = [], len(self.rows)
@@ -248,9 +263,8 @@ def execute(
     Returns:
         The last state, shape `(B, *D)`.
     """
-    dtype, shape = x.dtype, x.shape
-    grid = torch.tensor(plan.state_times, dtype=time_dtype(dtype), device=x.device)
-    times = grid[:, None].expand(-1, shape[0]).unbind()
+    dtype, shape, device = x.dtype, x.shape, x.device
+    times = plan.clock(shape[0], time_dtype(dtype), device)
     predict, space = field.predict, plan.space
     held: dict[int, Tensor] = {0: x}
     if on_step:
@@ -264,7 +278,7 @@ def execute(
         terms = [held[index] for index in row.operands]
         total = _combine(row.weights, terms)
         if row.noise:
-            total = total.add_(normal(shape, generator=generator, dtype=dtype, device=grid.device), alpha=row.noise)
+            total = total.add_(normal(shape, generator=generator, dtype=dtype, device=device), alpha=row.noise)
         del terms
         for index in row.spent:
             del held[index]

@@ -307,12 +307,12 @@ def _evaluating(model: VectorFieldModel) -> Iterator[None]:
     net = getattr(model, "net", model)
     modules = [m for m in net.modules() if m.training] if isinstance(net, nn.Module) and net.training else []
     for module in modules:
-        module.training = False
+        object.__setattr__(module, "training", False)  # Module's own first looks whether it is a parameter
     try:
         yield
     finally:
         for module in modules:
-            module.training = True
+            object.__setattr__(module, "training", True)
 
 
 def _solver(pipeline: Pipeline, rtol: float | None, atol: float | None) -> Solver:

@@ -1,0 +1,73 @@
+"""What sampling costs beside the network: `pipe.sample` over a bare Euler loop, and the solvers over each other.
+
+    make bench, or .venv/bin/pytest benchmarks/bench_plan.py -s
+
+Aims on a 3 × 64 SELU network in 2-D, 100 steps, one thread: at most 0.95 of the bare loop at B = 1 and 1.0 at B = 256.
+`nfe` stands beside every ratio; the ratios of solvers are per network call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+import fm_core as fm
+
+STEPS = 100
+ROUNDS = {1: 150, 256: 60}
+
+
+def _bare_euler(net: torch.nn.Module, x: Tensor, ts: Tensor) -> Tensor:
+    with torch.no_grad():
+        for i in range(STEPS):
+            x = x + (ts[i + 1] - ts[i]) * net(x, ts[i].expand(len(x)))
+    return x
+
+
+def _pipeline(solver: str) -> fm.Pipeline:
+    net = fm.build("model", "mlp", shape=2, seed=0)
+    return fm.compose(path="linear", model=fm.Model(net, predicts="velocity"), solver=solver)
+
+
+@pytest.mark.parametrize("batch", [1, 256])
+def bench_euler(
+    benchmark: BenchmarkFixture, interleaved: Callable[..., dict[str, float]], one_thread: None, batch: int
+) -> None:
+    """`pipe.sample` with Euler over the bare loop, from the same source samples and from a seed."""
+    pipe = _pipeline("euler")
+    net = pipe.model.net
+    x0, ts = torch.randn(batch, 2, generator=torch.Generator().manual_seed(0)), torch.linspace(0, 1, STEPS + 1)
+    with torch.no_grad():
+        torch.testing.assert_close(pipe.sample(x0=x0, steps=STEPS).x, _bare_euler(net, x0, ts), rtol=1e-4, atol=1e-5)
+    ratios = interleaved(
+        {
+            "bare": lambda: _bare_euler(net, torch.randn(batch, 2), ts),
+            "from x0": lambda: pipe.sample(x0=x0, steps=STEPS, seed=0),
+            "from a seed": lambda: pipe.sample((batch, 2), steps=STEPS, seed=0),
+        },
+        "bare",
+        ROUNDS[batch],
+    )
+    benchmark.extra_info.update(ratios, nfe=STEPS)
+    print(f"\nB = {batch}: {ratios}")
+    benchmark(lambda: pipe.sample((batch, 2), steps=STEPS, seed=0))
+
+
+@pytest.mark.parametrize("batch", [1, 256])
+def bench_solvers(
+    benchmark: BenchmarkFixture, interleaved: Callable[..., dict[str, float]], one_thread: None, batch: int
+) -> None:
+    """Every Runge–Kutta table at the same number of network calls, over Euler."""
+    pipes = {solver: _pipeline(solver) for solver in ("euler", "midpoint", "heun", "rk4")}
+    ratios = interleaved(
+        {solver: lambda pipe=pipe: pipe.sample((batch, 2), nfe=STEPS, seed=0) for solver, pipe in pipes.items()},
+        "euler",
+        ROUNDS[batch],
+    )
+    benchmark.extra_info.update(ratios, nfe=STEPS)
+    print(f"\nB = {batch}, {STEPS} calls each: {ratios}")
+    benchmark(lambda: pipes["rk4"].sample((batch, 2), nfe=STEPS, seed=0))
