@@ -1,0 +1,300 @@
+"""Sampling: budgets, seeds, shapes, what was spent, and what is said when it fails."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+
+import pytest
+import torch
+from attrs import frozen
+
+import fm_core as fm
+from fm_core.testing import GaussianMixture
+
+MIXTURE = GaussianMixture([[2.0, -1.0], [-1.0, 0.5]], [0.5, 0.8])
+
+
+def _pipe(predicts="velocity", solver="heun", **parts):
+    path = parts.pop("path", None) or fm.build("path", "linear")
+    return fm.compose(path=path, model=MIXTURE.model(path, predicts), solver=solver, **parts)
+
+
+def _ancestral(path, times):
+    """y_s = y_t + h·p + ½√h·z: no method of anyone's, but noise in every row."""
+    grid = times.tolist()
+    rows = [
+        fm.Row(s, ((i, 1.0),), ((i, s - t),), noise=0.5 * (s - t) ** 0.5) for i, (t, s) in enumerate(pairwise(grid))
+    ]
+    return fm.Plan("velocity", grid[0], rows)
+
+
+NOISY = fm.TableSolver(_ancestral, space="velocity", order=1, stochastic=True)
+
+
+@pytest.mark.parametrize("solver", ["heun", NOISY])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sample_depends_on_the_seed_and_its_index_alone(solver, dtype):
+    """Not on how many are drawn beside it, nor on the chunks: rounding of the network's own sums apart."""
+    pipe = _pipe(solver=solver)
+    whole = pipe.sample((150, 2), steps=7, seed=5, dtype=dtype).x
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
+    for n in (1, 63, 64, 65):
+        torch.testing.assert_close(pipe.sample((n, 2), steps=7, seed=5, dtype=dtype).x, whole[:n], **tolerance)
+    for chunk in (1, 50, 64, 149):
+        chunked = pipe.sample((150, 2), steps=7, seed=5, dtype=dtype, chunk=chunk).x
+        torch.testing.assert_close(chunked, whole, **tolerance)
+    assert not torch.equal(pipe.sample((150, 2), steps=7, seed=6, dtype=dtype).x, whole)
+
+
+@pytest.mark.usefixtures("global_rng_untouched")
+def test_equal_seeds_give_equal_samples_whatever_the_global_seed():
+    pipe = _pipe(solver=NOISY)
+    first = pipe.sample((10, 2), steps=4, seed=1)
+    generator = torch.Generator().manual_seed(9)
+    drawn = pipe.sample((10, 2), steps=4, generator=generator)
+    assert torch.equal(first.x, pipe.sample((10, 2), steps=4, seed=1).x)
+    assert torch.equal(drawn.x, pipe.sample((10, 2), steps=4, seed=drawn.seed).x)
+    unseeded = pipe.sample((10, 2), steps=4)
+    assert torch.equal(unseeded.x, pipe.sample((10, 2), steps=4, seed=unseeded.seed).x)
+
+
+@pytest.mark.parametrize(("solver", "cost"), [("euler", 1), ("heun", 2), ("rk4", 4)])
+def test_nfe_is_the_most_that_fits_and_what_was_spent(solver, cost):
+    calls = []
+    model = MIXTURE.model(fm.build("path", "linear"))
+    counting = fm.Model(lambda x, t: calls.append(t) or model(x, t), predicts="velocity")
+    pipe = fm.compose(path="linear", model=counting, solver=solver)
+    for budget in (cost, 9, 16):
+        calls.clear()
+        out = pipe.sample((3, 2), nfe=budget, seed=0)
+        assert out.nfe == len(calls) == budget // cost * cost
+
+
+def test_adaptive_solvers_say_what_they_spent_and_obey_their_tolerances():
+    pipe = _pipe(solver="dopri5")
+    loose, tight = (pipe.sample((20, 2), rtol=tol, atol=tol, seed=0, dtype=torch.float64) for tol in (1e-3, 1e-8))
+    exact = _pipe(solver="rk4").sample((20, 2), steps=800, seed=0, dtype=torch.float64).x
+    assert loose.nfe < tight.nfe
+    assert (tight.x - exact).abs().max() < 1e-6 < (loose.x - exact).abs().max()
+
+
+def test_a_network_in_any_prediction_gives_the_same_samples():
+    """The span keeps away from where a conversion does not exist, and the data prediction closes the run."""
+    samples = {
+        kind: _pipe(kind, "rk4").sample((200, 2), steps=60, seed=0, dtype=torch.float64)
+        for kind in ("velocity", "v", "data", "noise", "score")
+    }
+    for kind, out in samples.items():
+        assert (out.x - samples["velocity"].x).abs().max() < 2e-2, kind
+        closed = kind in {"data", "score"}
+        assert out.nfe == 240 + closed, kind
+        assert float(out.times[-1]) == 1.0
+    short = _pipe("data", "rk4").sample((5, 2), steps=60, seed=0, final="none")
+    assert short.nfe == 240
+    assert float(short.times[-1]) == pytest.approx(0.999)
+
+
+def test_a_solver_that_is_no_table_is_closed_by_the_data_prediction_too():
+    @frozen
+    class ByHand:
+        needs = frozenset({fm.Prediction.VELOCITY})
+        order, evals_per_step = 1, 1
+
+        def solve(self, field, x, times, *, cond=None, generator=None, on_step=None):
+            for t, s in pairwise(times):
+                x = x + (s - t) * field.predict(x, t, cond, "velocity")
+            return x
+
+    euler, by_hand = (
+        _pipe("data", solver).sample((6, 2), nfe=11, seed=0, dtype=torch.float64) for solver in ("euler", ByHand())
+    )
+    torch.testing.assert_close(by_hand.x, euler.x)
+    assert by_hand.nfe == euler.nfe == 11
+
+
+def test_the_trajectory_starts_at_the_source_and_ends_at_the_samples():
+    pipe = _pipe()
+    x0 = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    seen = []
+    out = pipe.sample(x0=x0, steps=4, trajectory=True, on_step=lambda t, x: seen.append((t, x)))
+    assert out.trajectory.shape == (5, 5, 2)
+    assert torch.equal(out.trajectory[0], x0)
+    assert torch.equal(out.trajectory[-1], out.x)
+    assert [t for t, _ in seen] == out.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_editing_starts_from_noised_data():
+    """From a time close to the data the samples stay close to it; from t = 0 they know nothing of it."""
+    pipe = _pipe()
+    x1 = MIXTURE(400, torch.Generator().manual_seed(0)).float()
+    near, far = (pipe.sample(x1=x1, start=start, steps=20, seed=0).x for start in (0.95, 0.0))
+    assert (near - x1).square().mean().sqrt() < 0.2
+    assert (far - x1).square().mean().sqrt() > 1.0
+    assert float(pipe.sample(x1=x1[:1], start=0.4, steps=3, seed=0).times[0]) == 0.4
+
+
+def test_the_source_is_scaled_by_sigma_where_the_path_starts():
+    """On α = 1 paths the first state is σ(0)·x0, not x0."""
+
+    @frozen
+    class Exploding:
+        def alpha(self, t):
+            return torch.ones_like(t)
+
+        def sigma(self, t):
+            return 10.0 * 0.01**t
+
+    path = fm.GaussianPath(Exploding())
+    pipe = fm.compose(path=path, model=MIXTURE.model(path), solver="rk4")
+    x0 = torch.ones(1, 2)
+    assert torch.equal(pipe.sample(x0=x0, steps=1, trajectory=True).trajectory[0], 10 * x0)
+    samples = pipe.sample((4000, 2), steps=60, seed=0).x
+    assert (samples.mean(0) - MIXTURE.means.mean(0)).abs().max() < 0.15
+
+
+@pytest.mark.parametrize(
+    ("budget", "error", "says"),
+    [
+        ({}, fm.BudgetError, "one of steps=, nfe= and times="),
+        ({"steps": 3, "nfe": 6}, fm.BudgetError, "steps= and nfe="),
+        ({"steps": 0}, fm.BudgetError, "whole number"),
+        ({"steps": 2.5}, fm.BudgetError, "whole number"),
+        ({"nfe": 1}, fm.BudgetError, "at least nfe=2"),
+        ({"steps": 3, "rtol": 1e-3}, fm.BudgetError, "fixed grid"),
+        ({"times": [0.0, 0.5, 0.5, 1.0]}, fm.TimeError, r"times\[1\] = 0.5 is followed by times\[2\] = 0.5"),
+        ({"times": [0.0, 1.5]}, fm.TimeError, "got 1.5"),
+        ({"times": [1.0, 0.0]}, fm.TimeError, "times must rise"),
+        ({"times": [0.0]}, fm.TimeError, "at least two"),
+        ({"times": [0.0, float("nan")]}, fm.TimeError, "finite"),
+        ({"steps": 3, "start": 0.5}, fm.TimeError, "go together"),
+        ({"steps": 3, "seed": 0, "generator": torch.Generator()}, fm.BudgetError, "not both"),
+        ({"steps": 3, "cond": torch.zeros(4)}, fm.ShapeError, "batch first"),
+        ({"steps": 3, "final": "noise"}, fm.BudgetError, "'data' or 'none'"),
+    ],
+)
+def test_contradictory_requests_are_refused_before_any_network_call(budget, error, says):
+    calls = []
+    pipe = fm.compose(path="linear", model=fm.Model(lambda x, t: calls.append(1) or x, "velocity"), solver="heun")
+    with pytest.raises(error, match=says):
+        pipe.sample((5, 2), **budget)
+    assert not calls
+
+
+@pytest.mark.parametrize("budget", [{"steps": 4}, {"nfe": 10}])
+def test_an_adaptive_solver_refuses_a_fixed_budget(budget):
+    with pytest.raises(fm.BudgetError, match="max_nfe"):
+        _pipe(solver="dopri5").sample((5, 2), **budget)
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ({}, "one of"),
+        ({"shape": (3, 2), "x0": torch.zeros(3, 2)}, "one of"),
+        ({"shape": 3}, "does not remember"),
+        ({"shape": (3,)}, "at least one dimension"),
+        ({"shape": (0, 2)}, "B ≥ 1"),
+        ({"x0": torch.zeros(3, 2, dtype=torch.int64)}, "floating point"),
+        ({"x0": torch.zeros(3, 2), "x1": torch.zeros(4, 2), "start": 0.5}, "one shape"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(request_, says):
+    with pytest.raises(fm.ShapeError, match=says):
+        _pipe().sample(**request_, steps=2)
+
+
+def test_a_network_of_another_shape_is_named():
+    pipe = fm.compose(path="linear", model=fm.Model(lambda x, t: x[:, :1], "velocity"), solver="euler")
+    with pytest.raises(fm.ShapeError, match=r"the state's shape \(5, 2\); got \[\(5, 1\)\]"):
+        pipe.sample((5, 2), steps=2)
+
+
+def test_divergence_says_which_step_which_time_and_how_many():
+    def net(x, t):
+        late = (t > 0.45) & (torch.arange(len(t)) < 2)
+        return torch.where(late[:, None], float("nan"), x)
+
+    pipe = fm.compose(path="linear", model=fm.Model(net, "velocity"), solver="euler")
+    with pytest.raises(fm.DivergenceError, match=r"step 6: the network's output \(call 6\) at t = 0\.5 .* 2 of 7"):
+        pipe.sample((7, 2), steps=10, seed=0)
+    out = pipe.sample((7, 2), steps=10, seed=0, throw=False)
+    assert out.status.tolist() == [False] * 2 + [True] * 5
+    assert out.x[2:].isfinite().all()
+
+
+def test_sampling_leaves_the_network_in_its_mode_and_runs_it_in_evaluation():
+    net = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(2, 2))
+    net[0].eval()
+    modes = []
+    model = fm.Model(net, "velocity", call=lambda n, x, t, c: modes.append(n.training) or n(x))
+    pipe = fm.compose(path="linear", model=model, solver="euler")
+    with pytest.raises(ZeroDivisionError):
+        pipe.sample((2, 2), steps=2, on_step=lambda t, x: 1 / 0 if t else None)
+    assert modes == [False]
+    assert net.training
+    assert not net[0].training
+
+
+def test_gradients_flow_only_when_asked():
+    x0 = torch.randn(4, 2, requires_grad=True)
+    pipe = _pipe()
+    assert not pipe.sample(x0=x0, steps=3).x.requires_grad
+    pipe.sample(x0=x0, steps=3, grad=True).x.sum().backward()
+    assert x0.grad.abs().sum() > 0
+
+
+def test_images_conditions_and_single_samples():
+    def net(x, t, cond):
+        return x * 0 + cond["shift"][:, None, None, None]
+
+    pipe = fm.compose(path="linear", model=fm.Model(net, "velocity"), solver="euler")
+    x0 = torch.zeros(3, 1, 8, 8)
+    shift = torch.tensor([1.0, 2.0, 3.0])
+    for chunk in (None, 1, 2):
+        out = pipe.sample(x0=x0, cond={"shift": shift}, steps=4, chunk=chunk)
+        torch.testing.assert_close(out.x, shift[:, None, None, None].expand_as(x0))
+    assert pipe.sample(x0=x0[:1], cond={"shift": shift[:1]}, steps=4).x.shape == (1, 1, 8, 8)
+
+
+def test_two_threads_share_one_pipeline():
+    pipe = _pipe()
+    alone = [pipe.sample((50, 2), steps=20, seed=seed).x for seed in range(2)]
+    together: dict[int, torch.Tensor] = {}
+
+    def work(seed):
+        for _ in range(5):
+            together[seed] = pipe.sample((50, 2), steps=20, seed=seed).x
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(together[seed], alone[seed]) for seed in range(2))
+
+
+def test_grids_are_used_in_the_order_caller_pipeline_solver():
+    own = fm.TableSolver(
+        fm.build("solver", "euler").plan, space="velocity", order=1, grid=fm.build("grid", "quadratic")
+    )
+    path = fm.build("path", "linear")
+    quadratic, cosine = (fm.build("grid", name).times(path, 4) for name in ("quadratic", "cosine"))
+    assert torch.equal(_pipe(solver=own).sample((1, 2), steps=4).times, quadratic)
+    assert torch.equal(_pipe(solver=own, grid="cosine").sample((1, 2), steps=4).times, cosine)
+    assert _pipe(solver=own, grid="cosine").sample((1, 2), times=[0.0, 0.3, 1.0]).times.tolist() == [0.0, 0.3, 1.0]
+
+
+def test_a_codec_stands_between_data_and_path():
+    class Scaled:
+        def encode(self, x):
+            return x / 10
+
+        def decode(self, z):
+            return z * 10
+
+    pipe = _pipe(codec=Scaled())
+    assert torch.equal(pipe.sample((5, 2), steps=3, seed=0).x, 10 * _pipe().sample((5, 2), steps=3, seed=0).x)
+    x1 = 10 * MIXTURE(5, torch.Generator().manual_seed(0)).float()
+    near = pipe.sample(x1=x1, start=0.99, steps=3, seed=0).x
+    assert (near - x1).abs().max() < 2.0
