@@ -156,9 +156,9 @@ class Plan:
         bad = ~(m.isfinite() & k.isfinite())
         if bad.any():
             raise TimeError(
-                f"a {native} prediction does not determine the {self.space} at t = {times[bad][0]:.6g}, where this plan "
-                f"asks for it; keep the grid inside path.span({str(native)!r}, {{{str(self.space)!r}}}), or train the "
-                "network on another prediction"
+                f"a {native} prediction does not determine the {self.space} at t = {times[bad][0]:.6g}, where this "
+                f"plan asks for it; keep the grid inside path.span({str(native)!r}, {{{str(self.space)!r}}}), or train "
+                "the network on another prediction"
             )
         maps = dict(zip(self.evaluated, zip(m.tolist(), k.tolist(), strict=True), strict=True))
         return Plan(native, self.t0, tuple(_rebased(row, maps) for row in self.rows))

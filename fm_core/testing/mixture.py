@@ -74,7 +74,7 @@ class GaussianMixture:
         return log_joint.logsumexp(1)
 
     def predict(self, path: GaussianPath, kind: Prediction, x_t: Tensor, t: Tensor | float) -> Tensor:
-        """`E[a·x1 + b·x0 | x_t]` for the row (a, b) of `kind`, shape `(B, *D)`: what every matching loss is least at."""
+        """`E[a·x1 + b·x0 | x_t]` for the row (a, b) of `kind`, shape `(B, *D)`: where matching losses are least."""
         t = _time(t, x_t)
         centred, variance, log_joint = self._posterior(path, x_t, t)
         responsibility = log_joint.softmax(1)

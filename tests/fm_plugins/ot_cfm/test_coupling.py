@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-import fm_plugins.ot_cfm.coupling as module
+import fm_core.assignment as module
 from fm_core.errors import DataError, DivergenceError, ShapeError
 from fm_core.randomness import make_generator
 from fm_plugins.ot_cfm.coupling import MinibatchOT

@@ -1,0 +1,1 @@
+"""Training: data of any kind (`data`), the loop (`trainer`), averages (`ema`), saved pipelines (`checkpoint`)."""
