@@ -98,6 +98,7 @@ class Field:
     guidances: tuple[Guidance, ...] = ()
     inner: Field | None = attribute(init=False)
     native: Prediction = attribute(init=False)
+    _calls: list[int] = attribute(factory=lambda: [0], init=False, repr=False)
     _single: tuple[Prediction, ...] | None = attribute(init=False, repr=False)
     """The only kinds that arrive, where one does."""
 
@@ -115,6 +116,11 @@ class Field:
     @_single.default
     def _only(self) -> tuple[Prediction, ...] | None:
         return (self.native,) if self.inner is not None or len(self.model.predicts) == 1 else None
+
+    @property
+    def calls(self) -> int:
+        """How often the network has been called through this field, by whatever asked."""
+        return self._calls[0] if self.inner is None else self.inner.calls
 
     def predict(self, x_t: Tensor, t: Tensor | float, cond: Any, *kinds: str, until: Tensor | None = None) -> Any:
         """Predictions of the asked kinds at `(x_t, t)`, from one network call.
@@ -135,6 +141,7 @@ class Field:
         if not isinstance(t, Tensor) or t.ndim != 1 or t.size(0) != x_t.size(0):
             t = batch_time(t, x_t)
         if self.inner is None:
+            self._calls[0] += 1
             output = self.model(x_t, t, cond)
         else:
             output = self.guidances[-1].guide(self.inner, x_t, t, cond, until=until)

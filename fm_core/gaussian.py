@@ -80,6 +80,10 @@ class GaussianPath:
     source: Source | None = None
     margin: float = field(default=1e-3, validator=[validators.gt(0.0), validators.lt(0.5)])
 
+    _spans: dict[tuple[Prediction, frozenset[Prediction]], tuple[float, float]] = field(
+        factory=dict, init=False, repr=False
+    )
+
     geometry = "euclidean"
 
     @property
@@ -140,12 +144,18 @@ class GaussianPath:
         An end is moved inside by `margin` where the prediction is uninformative (noise where α = 0, data where σ = 0)
         or a conversion is not finite (any → score where σ = 0, any → velocity where σ' is infinite).
         """
+        src, kinds = require_gaussian(src), frozenset(map(require_gaussian, needs))
+        known = self._spans.get((src, kinds))
+        if known is None:
+            known = self._spans[src, kinds] = self._span(src, kinds)
+        return known
+
+    def _span(self, src: Prediction, needs: frozenset[Prediction]) -> tuple[float, float]:
         low, high = getattr(self.schedule, "span", (0.0, 1.0))
         ends = self._coefficients(torch.tensor([low, high], dtype=torch.float64))
-        src = require_gaussian(src)
         good = det(src, *ends).abs().gt(ZERO) & det(src, *ends).isfinite()
         for kind in needs:
-            m, k = affine(src, require_gaussian(kind), *ends)
+            m, k = affine(src, kind, *ends)
             good &= m.isfinite() & k.isfinite()
         return (low if good[0] else low + self.margin), (high if good[1] else high - self.margin)
 

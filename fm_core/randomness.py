@@ -7,10 +7,10 @@ others are drawn beside it, nor on the chunks in which they are drawn.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,10 +33,10 @@ def spawn_seed(seed: int, *key: int) -> int:
         key: Non-negative integers that name the stream, for example a block's index.
 
     References:
-        numpy.random.SeedSequence.
-        https://numpy.org/doc/stable/reference/random/bit_generators/generated/numpy.random.SeedSequence.html
+        Saarinen & Aumasson 2015, BLAKE2. https://www.rfc-editor.org/rfc/rfc7693
     """
-    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0] >> 1)
+    digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def make_generator(seed: int | None = None, device: torch.device | str = "cpu") -> torch.Generator:

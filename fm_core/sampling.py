@@ -55,13 +55,19 @@ class Samples:
 
 @frozen(eq=False)
 class Course:
-    """What is fixed before the first network call: the grid, the plan of a table solver, and whether a data
-    prediction closes the run.
+    """What is fixed before the first network call.
+
+    Args:
+        times: The grid, float64 `(N+1,)`.
+        plan: The table of a table solver.
+        final: Whether the data prediction closes the run.
+        scale: What source samples are multiplied by to be states at `times[0]`: σ there.
     """
 
     times: Tensor
     plan: Plan | None
     final: bool
+    scale: float
 
 
 def sample(
@@ -136,25 +142,27 @@ def sample(
             raise BudgetError("give seed= or generator=, not both")
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
     seed = fresh_seed() if seed is None else seed
-    drawing = _Drawing(
-        pipeline.path, shape, seed, device, dtype, x0, x1, float(course.times[0]) if start is None else start
-    )
+    drawing = _Drawing(pipeline.path, course, shape, seed, device, dtype, x0, x1)
 
     results = []
     with contextlib.nullcontext() if grad else torch.no_grad(), _evaluating(pipeline.model):
         for first in range(0, shape[0], chunk or shape[0]):
             rows = slice(first, min(first + (chunk or shape[0]), shape[0]))
             results.append(_carry(field, solver, course, drawing, rows, cond, trajectory, throw, on_step))
-        x = torch.cat([r.x for r in results]) if len(results) > 1 else results[0].x
+        x = _joined([r.x for r in results])
         x = x if pipeline.codec is None else pipeline.codec.decode(x)
     return Samples(
         x,
         nfe=max(r.nfe for r in results),
         seed=seed,
         times=results[0].times,
-        status=torch.cat([r.status for r in results]),
-        trajectory=torch.cat([r.trajectory for r in results if r.trajectory is not None], 1) if trajectory else None,
+        status=_joined([r.status for r in results]),
+        trajectory=_joined([r.trajectory for r in results if r.trajectory is not None], 1) if trajectory else None,
     )
+
+
+def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 @frozen(eq=False)
@@ -162,13 +170,13 @@ class _Drawing:
     """How the first states come about, for any rows of the run, again and again the same."""
 
     path: ProbabilityPath
+    course: Course
     shape: tuple[int, ...]
     seed: int
     device: torch.device
     dtype: torch.dtype
     x0: Tensor | None
     x1: Tensor | None
-    start: float
 
     def draw(self, rows: slice) -> tuple[Tensor, BlockGenerator]:
         """The first states of these rows, and the generator that goes on to draw their noise."""
@@ -182,11 +190,9 @@ class _Drawing:
             x0 = self.x0[rows].to(self.device, self.dtype)
         if self.x1 is not None:
             x1 = self.x1[rows].to(self.device, self.dtype)
-            t = torch.full((x1.shape[0],), self.start, device=self.device, dtype=torch.float64)
+            t = self.course.times[0].to(self.device).expand(len(x1))
             return self.path.interpolate(x0, x1, t, generator=generator).x_t, generator
-        sigma = getattr(self.path, "sigma", None)
-        scale = 1.0 if sigma is None else float(sigma(torch.tensor(self.start, dtype=torch.float64)))
-        return (x0 if scale == 1.0 else x0 * scale), generator
+        return (x0 if self.course.scale == 1.0 else x0 * self.course.scale), generator
 
 
 def _carry(
@@ -209,14 +215,14 @@ def _carry(
         watchers.append(lambda _, x: states.append(x))
     if hook is not None:
         watchers.append(lambda t, x: registry.notify(hook, t=t, x=x))
-    counted = _Counted(field.model)
-    counted_field = Field(counted, field.path, field.guidances)
-    x = _run(counted_field, solver, course, drawing, rows, cond, _all(watchers))
-    status = x.isfinite().flatten(1).all(1)
+    counting = Field(field.model, field.path, field.guidances)
+    x = _run(counting, solver, course, drawing, rows, cond, _all(watchers))
+    finite = x.isfinite()
+    status = finite.flatten(1).all(1) if not finite.all() else x.new_ones(len(x), dtype=torch.bool)
     if throw and not status.all():
         raise _located(field, solver, course, drawing, rows, cond, int((~status).sum()))
     times = torch.cat([course.times, course.times.new_ones(1)]) if course.final else course.times
-    return Samples(x, counted.calls, drawing.seed, times, status, torch.stack(states) if trajectory else None)
+    return Samples(x, counting.calls, drawing.seed, times, status, torch.stack(states) if trajectory else None)
 
 
 def _run(
@@ -247,8 +253,8 @@ def _all(watchers: list[OnStep]) -> OnStep | None:
     return on_step
 
 
-class _Counted:
-    """A model that counts its calls."""
+class _Watched:
+    """A model that stops at the first non-finite prediction or state."""
 
     def __init__(self, model: VectorFieldModel) -> None:
         self.model, self.predicts, self.calls = model, model.predicts, 0
@@ -258,19 +264,11 @@ class _Counted:
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
         self.calls += 1
-        return self.model(x_t, t, cond)
-
-
-class _Watched(_Counted):
-    """A model that stops at the first non-finite prediction or state."""
-
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
-        _stop_unless_finite(
-            x_t, f"the state given to the network (call {self.calls + 1}) at t = {float(t.flatten()[0]):.6g}"
-        )
-        output = super().__call__(x_t, t, cond)
+        at = f"(call {self.calls}) at t = {float(t[0]):.6g}"
+        _stop_unless_finite(x_t, f"the state given to the network {at}")
+        output = self.model(x_t, t, cond)
         for tensor in output if isinstance(output, tuple | list) else (output,):
-            _stop_unless_finite(tensor, f"the network's output (call {self.calls}) at t = {float(t.flatten()[0]):.6g}")
+            _stop_unless_finite(tensor, f"the network's output {at}")
         return output
 
 
@@ -430,6 +428,8 @@ def _new_course(
             raise TimeError(
                 "sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid"
             )
+        if start is not None and float(chosen[0]) != begin:
+            raise TimeError(f"the data are noised to start = {begin:.6g}, so times must begin there; got {chosen[0]:.6g}")
         closing = closing and float(chosen[-1]) == high
     elif _adaptive(solver):
         chosen = torch.tensor([begin, high], dtype=torch.float64)
@@ -445,7 +445,8 @@ def _new_course(
             )
         chosen = grid_of(affordable)
     plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) else None
-    return Course(chosen, plan, closing)
+    sigma: Callable[[Tensor], Tensor] | None = getattr(pipeline.path, "sigma", None)
+    return Course(chosen, plan, closing, scale=1.0 if sigma is None else float(sigma(chosen[0])))
 
 
 def _grid_times(grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: tuple[float, float]) -> Tensor:

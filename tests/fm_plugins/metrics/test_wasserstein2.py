@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from fm_core.errors import DataError
 from fm_core.randomness import make_generator
