@@ -58,14 +58,16 @@ def optimal_matching(x: Tensor, y: Tensor) -> Tensor:
 def _standard(rows: Tensor) -> Tensor:
     """Rows with mean 0 and mean square length 1 (or all 0), shape `(n, d)`."""
     rows = rows - rows.mean(0)
-    # By the largest entry first, so that no square overflows or vanishes.
-    rows /= float(rows.abs().amax()) or 1.0
-    return rows / (float(rows.norm()) / len(rows) ** 0.5 or 1.0)
+    size = float(rows.norm())
+    if not 1e-100 < size < 1e100:  # squares overflow or vanish: by the largest entry first
+        rows = rows / (float(rows.abs().amax()) or 1.0)
+        size = float(rows.norm())
+    return rows / (size / len(rows) ** 0.5 or 1.0)
 
 
 def _reduced_cost(x: Tensor, y: Tensor) -> Tensor:
     """The cost −x·y of standard rows, in units of its own size, less a near-optimal potential: float64, `(n, n)`."""
-    product = x.float() @ y.float().T
+    product = y.float() @ x.float().T
     # Rows of one value, or clouds in orthogonal planes: every pairing costs the same.
     unit = float(product.norm()) / len(x) or 1.0
     guess = y.square().sum(1) / (-2 * unit)
@@ -81,7 +83,8 @@ def _potential(rest: NDArray[np.float32], g: NDArray[np.float64]) -> NDArray[np.
     training step, when pairs are made in the background).
 
     Args:
-        rest: The cost, shape `(n, n)`; overwritten by what the potentials leave of it.
+        rest: The cost, transposed, for least values and sums over the first axis are the fast ones: shape `(n, n)`;
+            overwritten by what the potentials leave of it.
         g: First guess, shape `(n,)`.
 
     Returns:
@@ -90,20 +93,20 @@ def _potential(rest: NDArray[np.float32], g: NDArray[np.float64]) -> NDArray[np.
     kernel = np.empty_like(rest)
     dg = g.astype(np.float32)
     for temperature in map(np.float32, _TEMPERATURES):
-        rest -= dg
+        rest -= dg[:, None]
         # Every row's least is 0: its sum over K is at least 1.
-        rest -= rest.min(1)[:, None]
+        rest -= rest.min(0)
         np.multiply(rest, -1 / temperature, out=kernel)
         # e^-30 for what is farther: sums stay positive, and subnormal numbers would make the products ten times slower.
         np.maximum(kernel, np.float32(-30), out=kernel)
         np.exp(kernel, out=kernel)
-        a = 1 / kernel.sum(1)
-        b = 1 / np.einsum("i,ij->j", a, kernel)
+        a = 1 / kernel.sum(0)
+        b = 1 / np.einsum("ji,i->j", kernel, a)
         # Over-relaxation has no bound, but any finite guess will do.
         with np.errstate(all="ignore"):
             for _ in range(_ITERATIONS - 1):
-                a = a * (a * np.einsum("ij,j->i", kernel, b)) ** -_RELAXATION
-                b = b * (b * np.einsum("i,ij->j", a, kernel)) ** -_RELAXATION
+                a = a * (a * np.einsum("j,ji->i", b, kernel)) ** -_RELAXATION
+                b = b * (b * np.einsum("ji,i->j", kernel, a)) ** -_RELAXATION
             dg = np.nan_to_num(temperature * np.log(b), nan=0.0, posinf=0.0, neginf=0.0)
         g = g + dg
     return g

@@ -138,15 +138,18 @@ class Field:
         Raises:
             ShapeError: If the network returns another shape, or another number of outputs than it declares.
         """
-        if not isinstance(t, Tensor) or t.ndim != 1 or t.size(0) != x_t.size(0):
-            t = batch_time(t, x_t)
-        if self.inner is None:
+        return self.ask(x_t, batch_time(t, x_t), cond, kinds, until)
+
+    def ask(self, x_t: Tensor, t: Tensor, cond: Any, kinds: tuple[str, ...], until: Tensor | None) -> Any:
+        """`predict` for times that are `(B,)` already, as an executor has them: its hot path."""
+        inner = self.inner
+        if inner is None:
             self._calls[0] += 1
             output = self.model(x_t, t, cond)
         else:
-            output = self.guidances[-1].guide(self.inner, x_t, t, cond, until=until)
-        if isinstance(output, Tensor) and output.shape == x_t.shape and kinds == self._single:
-            return output  # the hot path of every sampler: the network already speaks the asked kind
+            output = self.guidances[-1].guide(inner, x_t, t, cond, until=until)
+        if kinds == self._single and isinstance(output, Tensor) and output.shape == x_t.shape:
+            return output
         arrived = self.model.predicts if self.inner is None else (self.native,)
         outputs = (output,) if isinstance(output, Tensor) else tuple(output)
         if len(outputs) != len(arrived) or any(o.shape != x_t.shape for o in outputs):

@@ -265,14 +265,14 @@ def execute(
     """
     dtype, shape, device = x.dtype, x.shape, x.device
     times = plan.clock(shape[0], time_dtype(dtype), device)
-    predict, space = field.predict, plan.space
+    ask, kinds = field.ask, (plan.space,)
     held: dict[int, Tensor] = {0: x}
     if on_step:
         on_step(plan.t0, x)
     del x  # the first state is forgotten after its last use, like any other
     for new, row in enumerate(plan.program, 1):
         for j, target in row.evaluate:
-            prediction = predict(held[j], times[j], cond, space, until=times[target])
+            prediction = ask(held[j], times[j], cond, kinds, times[target])
             held[-1 - j] = prediction if prediction.dtype is dtype else prediction.to(dtype)
             del prediction  # or it would outlive its last use
         terms = [held[index] for index in row.operands]

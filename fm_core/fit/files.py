@@ -18,7 +18,8 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
     A failure on the way leaves what was there before, and no temporary file.
     """
     mark = secrets.token_hex(4)
-    temporary = tuple(path.with_name(f".{path.name}.{mark}.tmp") for path in paths)
+    # The suffix stays: writers of pictures choose the format by it.
+    temporary = tuple(path.with_name(f".{path.stem}.{mark}.tmp{path.suffix}") for path in paths)
     try:
         yield temporary
         for file in temporary:
