@@ -33,7 +33,7 @@ def bench_eight_gaussians(benchmark: BenchmarkFixture, one_thread: None, method:
 
     pipe = benchmark.pedantic(train, rounds=1)
     distances, energies = [], []
-    # W2² between the laws, from ten times as many points as a draw: NPE compares with the truth, not with one draw of it
+    # W2² between the laws, from ten times as many points as a draw: the truth, not one draw of it.
     generator = make_generator(1)
     optimum = w2(torch.randn(10 * N, 2, generator=generator), data(10 * N, generator)) ** 2
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How benchmarks compare: all contestants in turn, round after round, so that a busy machine slows all of them alike."""
+"""How benchmarks compare: all contestants in turn, round after round, so that a busy machine slows all alike."""
 
 from __future__ import annotations
 

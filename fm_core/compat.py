@@ -138,7 +138,7 @@ def _score(pipeline: Pipeline) -> Iterator[Problem]:
         if Prediction.SCORE in needs or stochastic:
             what = "is stochastic and follows" if stochastic else "needs"
             fix = {
-                "solver": "use a deterministic solver (euler, heun, …), or an independent coupling and a Gaussian source",
+                "solver": "use a deterministic solver (euler, heun, …), or independent pairs from a Gaussian source",
                 "objective": "use the 'cfm' objective, or an independent coupling and a Gaussian source",
             }.get(role, "drop this guidance, or train with an independent coupling and a Gaussian source")
             yield Problem(f"the {role} {_name(part)} {what} the score, which is not known here", why, fix)

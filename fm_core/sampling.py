@@ -7,7 +7,7 @@ runs without gradients unless asked, and leaves the network in the mode in which
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -429,7 +429,9 @@ def _new_course(
                 "sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid"
             )
         if start is not None and float(chosen[0]) != begin:
-            raise TimeError(f"the data are noised to start = {begin:.6g}, so times must begin there; got {chosen[0]:.6g}")
+            raise TimeError(
+                f"the data are noised to start = {begin:.6g}, so times must begin there; got {chosen[0]:.6g}"
+            )
         closing = closing and float(chosen[-1]) == high
     elif _adaptive(solver):
         chosen = torch.tensor([begin, high], dtype=torch.float64)

@@ -34,7 +34,7 @@ EXTENT = 3.2
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """Plain figures: no frame, small legends, 120 dots an inch."""
-    settings = {
+    settings: dict[Any, Any] = {
         "figure.dpi": 120,
         "font.size": 9,
         "axes.spines.top": False,
@@ -53,8 +53,8 @@ def trajectories(pipes: Mapping[str, Pipeline], path: Path, seed: int, count: in
         way = _way(pipe, count, seed)
         lines = LineCollection([*way.transpose(0, 1).numpy()], colors=PATH, linewidths=0.5, alpha=0.7)
         axes.add_collection(lines)
-        axes.scatter(*way[0].T, s=5, color=SOURCE, label="noise (t = 0)", zorder=2)
-        axes.scatter(*way[-1].T, s=5, color=DATA, label="samples (t = 1)", zorder=3)
+        axes.scatter(way[0, :, 0], way[0, :, 1], s=5, color=SOURCE, label="noise (t = 0)", zorder=2)
+        axes.scatter(way[-1, :, 0], way[-1, :, 1], s=5, color=DATA, label="samples (t = 1)", zorder=3)
         axes.set_title(method)
         _plane(axes)
     panels[0][0].legend(loc="upper left", markerscale=2)
@@ -126,7 +126,7 @@ def animation(pipe: Pipeline, path: Path, seed: int, count: int = 2000, frames: 
     """Samples on their way from noise to data, and a moment of rest at the end."""
     way = _way(pipe, count, seed, frames)
     figure, axes = plt.subplots(figsize=(4, 4))
-    dots = axes.scatter(*way[0].T, s=3, color=DATA)
+    dots = axes.scatter(way[0, :, 0], way[0, :, 1], s=3, color=DATA)
     title = axes.set_title("t = 0.00")
     _plane(axes)
 

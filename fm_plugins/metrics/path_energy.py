@@ -26,8 +26,8 @@ from attrs import field, frozen, validators
 from torch import Tensor
 
 from fm_core.errors import DataError, DivergenceError, ShapeError, TimeError
-from fm_core.randomness import make_generator
 from fm_core.floor import Floor, Sampler, draw
+from fm_core.randomness import make_generator
 from fm_plugins.metrics.wasserstein2 import Wasserstein2
 
 __all__ = ["NormalizedPathEnergy", "Velocity", "path_energy"]

@@ -2,8 +2,8 @@
 
     W2² = min_P Σ_ij P_ij·‖x_i − y_j‖²,   P ≥ 0,  Σ_j P_ij = 1/n,  Σ_i P_ij = 1/m
 
-For n = m a permutation is optimal (Birkhoff). It is found exactly, and the distance is summed over the matched pairs, so
-equal sets are at distance 0 and not at the square root of rounding. For n ≠ m samples are repeated up to the least
+For n = m a permutation is optimal (Birkhoff). It is found exactly, and the distance is summed over the matched pairs,
+so equal sets are at distance 0 and not at the square root of rounding. For n ≠ m samples are repeated up to the least
 common multiple where that is small; otherwise the linear program itself is solved.
 
 References:

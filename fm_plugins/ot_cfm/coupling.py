@@ -7,7 +7,6 @@ References:
     Pooladian et al. 2023. https://arxiv.org/abs/2304.14772
 """
 
-
 from __future__ import annotations
 
 from typing import Any, ClassVar, final

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from fm_core.errors import DataError
+from fm_core.floor import Floor, draw, floor
 from fm_core.randomness import make_generator
 from fm_plugins.metrics.energy_distance import EnergyDistance
-from fm_core.floor import Floor, draw, floor
 from fm_plugins.metrics.sliced_wasserstein2 import SlicedWasserstein2
 from fm_plugins.metrics.wasserstein2 import Wasserstein2
 
