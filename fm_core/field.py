@@ -91,6 +91,7 @@ class Field:
     Attributes:
         inner: The field inside the outermost guidance; None without guidance.
         native: The kind in which predictions arrive: the outermost guidance's `acts_on`, else the model's own.
+        arriving: All kinds that arrive from one call: several from a network with several outputs.
     """
 
     model: VectorFieldModel
@@ -99,8 +100,7 @@ class Field:
     inner: Field | None = attribute(init=False)
     native: Prediction = attribute(init=False)
     _calls: list[int] = attribute(factory=lambda: [0], init=False, repr=False)
-    _single: tuple[Prediction, ...] | None = attribute(init=False, repr=False)
-    """The only kinds that arrive, where one does."""
+    arriving: tuple[Prediction, ...] = attribute(init=False, repr=False)
 
     @inner.default
     def _inner(self) -> Field | None:
@@ -113,9 +113,9 @@ class Field:
         acts_on = declared(self.guidances[-1], "acts_on")
         return self.inner.native if acts_on is None else as_prediction(acts_on)
 
-    @_single.default
-    def _only(self) -> tuple[Prediction, ...] | None:
-        return (self.native,) if self.inner is not None or len(self.model.predicts) == 1 else None
+    @arriving.default
+    def _arriving(self) -> tuple[Prediction, ...]:
+        return tuple(self.model.predicts) if self.inner is None else (self.native,)
 
     @property
     def calls(self) -> int:
@@ -148,30 +148,26 @@ class Field:
             output = self.model(x_t, t, cond)
         else:
             output = self.guidances[-1].guide(inner, x_t, t, cond, until=until)
-        if kinds == self._single and isinstance(output, Tensor) and output.shape == x_t.shape:
+        if kinds == self.arriving and isinstance(output, Tensor) and output.shape == x_t.shape:
             return output
-        arrived = self.model.predicts if self.inner is None else (self.native,)
         outputs = (output,) if isinstance(output, Tensor) else tuple(output)
-        if len(outputs) != len(arrived) or any(o.shape != x_t.shape for o in outputs):
+        if len(outputs) != len(self.arriving) or any(o.shape != x_t.shape for o in outputs):
             raise self._wrong_output(outputs, x_t)
         if len(kinds) == 1:
-            return self._as(kinds[0], arrived, outputs, x_t, t)
-        return tuple(self._as(kind, arrived, outputs, x_t, t) for kind in kinds)
+            return self._as(kinds[0], outputs, x_t, t)
+        return tuple(self._as(kind, outputs, x_t, t) for kind in kinds)
 
-    def _as(
-        self, kind: str, arrived: tuple[Prediction, ...], outputs: tuple[Tensor, ...], x_t: Tensor, t: Tensor
-    ) -> Tensor:
+    def _as(self, kind: str, outputs: tuple[Tensor, ...], x_t: Tensor, t: Tensor) -> Tensor:
         kind = as_prediction(kind)
-        for have, output in zip(arrived, outputs, strict=True):
+        for have, output in zip(self.arriving, outputs, strict=True):
             if have == kind:
                 return output
-        return self.path.convert(outputs[0], x_t, t, src=arrived[0], dst=kind)
+        return self.path.convert(outputs[0], x_t, t, src=self.native, dst=kind)
 
     def _wrong_output(self, outputs: Any, x_t: Tensor) -> ShapeError:
         author = f"the guidance {type(self.guidances[-1]).__name__}" if self.guidances else "the network"
-        expected = 1 if self.guidances else len(self.model.predicts)
         return ShapeError(
-            f"{author} must return {expected} tensor(s) of the state's shape {tuple(x_t.shape)}; "
+            f"{author} must return {len(self.arriving)} tensor(s) of the state's shape {tuple(x_t.shape)}; "
             f"got {[tuple(output.shape) for output in outputs]} at t of shape ({x_t.shape[0]},). "
             "A network of another signature is adapted by fm.Model(net, predicts=…, call=lambda net, x, t, cond: …)."
         )

@@ -34,7 +34,7 @@ from fm_core.protocols import PathSample
 from fm_core.randomness import normal
 from fm_core.shapes import batch_time, over
 
-__all__ = ["GaussianPath", "Schedule", "Source"]
+__all__ = ["GaussianPath", "Schedule", "Source", "check_times", "source_samples"]
 
 ZERO = 1e-6
 """A schedule value below this counts as 0 (cos(π/2) is 6e-17 in float64)."""
@@ -56,6 +56,26 @@ class Schedule(Protocol):
 
     def alpha(self, t: Tensor) -> Tensor: ...
     def sigma(self, t: Tensor) -> Tensor: ...
+
+
+def source_samples(
+    source: Source | None,
+    shape: Sequence[int],
+    generator: torch.Generator | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> Tensor:
+    """Samples of a source, standard normal for None, shape `(B, *D)`.
+
+    Raises:
+        ShapeError: If the source gives another shape.
+    """
+    if source is None:
+        return normal(shape, generator=generator, dtype=dtype, device=device)
+    x0 = source(shape[0], generator)
+    if x0.shape != torch.Size(shape):
+        raise ShapeError(f"the source gave samples of shape {tuple(x0.shape)}; the path needs {tuple(shape)}")
+    return x0.to(dtype=dtype, device=device)
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
@@ -172,12 +192,7 @@ class GaussianPath:
         Raises:
             ShapeError: If the source gives another shape.
         """
-        if self.source is None:
-            return normal(shape, generator=generator, dtype=dtype, device=device)
-        x0 = self.source(shape[0], generator)
-        if x0.shape != torch.Size(shape):
-            raise ShapeError(f"the source gave samples of shape {tuple(x0.shape)}; the path needs {tuple(shape)}")
-        return x0.to(dtype=dtype, device=device)
+        return source_samples(self.source, shape, generator, dtype, device)
 
     def interpolate(self, x0: Tensor, x1: Tensor, t: Tensor, *, generator: torch.Generator | None = None) -> PathSample:
         """`x_t = α_t·x1 + σ_t·x0` for x0, x1 of shape `(B, *D)` and t `()` or `(B,)`.

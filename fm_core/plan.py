@@ -346,7 +346,9 @@ class TableSolver:
             raise ValueError(f"the solver declares space {str(self.space)!r} but its plan is in {str(plan.space)!r}")
         if final:
             plan = plan.denoised(field.path)
-        return plan.rebase(field.path, field.native) if hasattr(field.path, "affine") else plan
+        if plan.space in field.arriving or not hasattr(field.path, "affine"):
+            return plan
+        return plan.rebase(field.path, field.native)
 
     def solve(
         self,

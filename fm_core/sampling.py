@@ -136,7 +136,8 @@ def sample(
     shape, device, dtype = _state(pipeline, shape, x0, x1, device, dtype)
     check_batch(cond, shape[0], "cond")
     start = _start(x1, start)
-    course = _course(pipeline, solver, field, steps, nfe, times, start, final)
+    asked = None if times is None else tuple(torch.as_tensor(times, dtype=torch.float64).flatten().tolist())
+    course = _course(pipeline, solver, field, _Budget(steps, nfe, asked, start, final))
     if generator is not None:
         if seed is not None:
             raise BudgetError("give seed= or generator=, not both")
@@ -379,41 +380,34 @@ def _start(x1: Tensor | None, start: float | None) -> float | None:
     return start
 
 
-def _course(
-    pipeline: Pipeline,
-    solver: Solver,
-    field: Field,
-    steps: int | None,
-    nfe: int | None,
-    times: Sequence[float] | Tensor | None,
-    start: float | None,
-    final: str,
-) -> Course:
+@frozen
+class _Budget:
+    """What was asked for: one of steps, nfe and times, a start, and how to end."""
+
+    steps: int | None
+    nfe: int | None
+    times: tuple[float, ...] | None
+    start: float | None
+    final: str
+
+
+def _course(pipeline: Pipeline, solver: Solver, field: Field, budget: _Budget) -> Course:
     """The grid and the plan of this budget, computed once for a pipeline."""
-    if final not in {"data", "none"}:
-        raise BudgetError(f"final must be 'data' or 'none'; got {final!r}")
-    grid = None if times is None else tuple(torch.as_tensor(times, dtype=torch.float64).tolist())
-    key = (steps, nfe, grid, start, final, *_tolerances(solver))
+    key = (budget, *_tolerances(solver))
     course = pipeline.courses.get(key)
     if course is None:
-        course = pipeline.courses[key] = _new_course(pipeline, solver, field, steps, nfe, times, start, final)
+        course = pipeline.courses[key] = _new_course(pipeline, solver, field, budget)
     return course
 
 
-def _new_course(
-    pipeline: Pipeline,
-    solver: Solver,
-    field: Field,
-    steps: int | None,
-    nfe: int | None,
-    times: Sequence[float] | Tensor | None,
-    start: float | None,
-    final: str,
-) -> Course:
+def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: _Budget) -> Course:
+    steps, nfe, times, start = budget.steps, budget.nfe, budget.times, budget.start
+    if budget.final not in {"data", "none"}:
+        raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
     _check_budget(solver, steps, nfe, times)
     kinds = frozenset(solver.needs).union(*(frozenset(guidance.needs) for guidance in pipeline.guidance))
     low, high = span_of(pipeline.path, pipeline.model.predicts[0], kinds)
-    closing = final == "data" and high < 1.0 and Prediction.DATA in pipeline.path.provides
+    closing = budget.final == "data" and high < 1.0 and Prediction.DATA in pipeline.path.provides
     begin = low if start is None else max(low, start)
     if begin >= high:
         raise TimeError(f"start = {start} leaves nothing to do: this network is asked up to t = {high:.6g}")

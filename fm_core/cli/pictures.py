@@ -27,7 +27,7 @@ __all__ = ["animation", "densities", "digits", "quality", "style", "trajectories
 
 SOURCE, DATA, PATH = "#3b6fb6", "#d1495b", "#9aa0a6"
 SOLVER_COLOURS = {"euler": "#d1495b", "heun": "#3b6fb6", "rk4": "#2a9d8f", "dopri5": "#6a4c93"}
-EXTENT = 3.2
+EXTENT = 3.8
 """Half the width of the plane that is shown."""
 
 

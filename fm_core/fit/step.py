@@ -20,7 +20,7 @@ from fm_core.fit.ema import EMA
 from fm_core.fit.optim import make_optimizer, make_schedule
 from fm_core.fit.rows import Rows
 from fm_core.fit.settings import Settings
-from fm_core.protocols import Objective
+from fm_core.protocols import Objective, span_of
 from fm_core.randomness import make_generator, spawn_seed
 from fm_core.shapes import time_dtype
 
@@ -48,6 +48,9 @@ def point_losses(
     x0, x1, cond = batch
     assert x0 is not None
     t = objective.sample_time(field.path, x1.shape[0], generator=generator, device=x1.device).to(time_dtype(x1.dtype))
+    low, high = span_of(field.path, field.native, objective.needs)
+    if (low, high) != (0.0, 1.0):  # where the network's prediction does not give what the objective needs
+        t = t.clamp(low, high)
     sample = field.path.interpolate(x0, x1, t, generator=generator)
     if autocast is None:
         return t, objective.loss(field, sample, cond)

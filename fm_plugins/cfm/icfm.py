@@ -10,13 +10,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from attrs import field, frozen, validators
 from torch import Tensor
 
 from fm_core import PathSample, Prediction, PredictionError, ShapeError
+from fm_core.gaussian import Source, source_samples
 from fm_core.randomness import normal
 from fm_core.shapes import batch_time, over
 
@@ -27,13 +28,15 @@ __all__ = ["ICFM"]
 class ICFM:
     """The path `x_t = (1 − t)·x0 + t·x1 + σ·ε`.
 
+    Sampling starts from x0 itself, as Tong et al. do: σ is meant to be small beside the source.
+
     Args:
         sigma: Standard deviation of the smoothing noise, the same at all times.
         source: Draws x0, `(n, generator) -> (n, *D)`; standard normal for None.
     """
 
     sigma_noise: float = field(default=0.0, alias="sigma", validator=validators.ge(0.0))
-    source: Callable[[int, torch.Generator | None], Tensor] | None = None
+    source: Source | None = None
 
     @property
     def provides(self) -> frozenset[Prediction]:
@@ -49,12 +52,7 @@ class ICFM:
         device: torch.device | str | None = None,
     ) -> Tensor:
         """Source samples x0, shape `(B, *D)`."""
-        if self.source is None:
-            return normal(shape, generator=generator, dtype=dtype, device=device)
-        x0 = self.source(shape[0], generator)
-        if x0.shape != torch.Size(shape):
-            raise ShapeError(f"the source gave samples of shape {tuple(x0.shape)}; the path needs {tuple(shape)}")
-        return x0.to(dtype=dtype, device=device)
+        return source_samples(self.source, shape, generator, dtype, device)
 
     def interpolate(self, x0: Tensor, x1: Tensor, t: Tensor, *, generator: torch.Generator | None = None) -> PathSample:
         """`(1 − t)·x0 + t·x1 + σ·ε`, shape `(B, *D)`; ε is drawn by the generator."""
