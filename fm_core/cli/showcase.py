@@ -157,7 +157,9 @@ def _task(name: str, real: Sampler, n: int, shape: tuple[int, ...], metric: str,
     return Task(name, real, n, shape, metric, least)
 
 
-def _fit(console: Console, title: str, pipe: Pipeline, data: Any, steps: float, batch_size: int, seed: int) -> Pipeline:
+def _fit(
+    console: Console, title: str, pipe: Pipeline, data: Any, steps: float, lr: float, batch_size: int, seed: int
+) -> Pipeline:
     console.print(f"training [bold]{title}[/]")
     steps = max(1, round(steps))
     result = pipe.fit(
@@ -214,10 +216,10 @@ def _measured(task: Task, method: str, pipe: Pipeline, solver: str, budget: int 
 
 
 def _table(figures: list[Figure]) -> Table:
-    table = Table(title="Samples against real data", box=SIMPLE_HEAD)
+    table = Table(title="Samples against real data", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("data", "method", "solver"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("NFE", "metric", "value", "± std", "floor", "ms"):
+    for heading in ("NFE", "metric", "value", "±", "floor", "ms"):
         table.add_column(heading, justify="right", no_wrap=True)
     before: tuple[str, str] | None = None
     for figure in figures:
@@ -236,7 +238,7 @@ def _table(figures: list[Figure]) -> Table:
             f"{1e3 * figure.seconds:.0f}",
         )
     table.caption = (
-        f"mean and std over {DRAWS} draws; floor: the metric between draws of real data, the least there is to reach"
+        f"mean ± std over {DRAWS} draws; floor: the metric between draws of real data"
     )
     return table
 
