@@ -53,8 +53,8 @@ def trajectories(pipes: Mapping[str, Pipeline], path: Path, seed: int, count: in
         way = _way(pipe, count, seed)
         lines = LineCollection([*way.transpose(0, 1).numpy()], colors=PATH, linewidths=0.5, alpha=0.7)
         axes.add_collection(lines)
-        axes.scatter(way[0, :, 0], way[0, :, 1], s=5, color=SOURCE, label="noise (t = 0)", zorder=2)
-        axes.scatter(way[-1, :, 0], way[-1, :, 1], s=5, color=DATA, label="samples (t = 1)", zorder=3)
+        _dots(axes, way[0], 5, SOURCE, "noise (t = 0)")
+        _dots(axes, way[-1], 5, DATA, "samples (t = 1)")
         axes.set_title(method)
         _plane(axes)
     panels[0][0].legend(loc="upper left", markerscale=2)
@@ -85,10 +85,8 @@ def digits(real: Tensor, pipe: Pipeline, path: Path, seed: int, side: int = 10) 
     figure, panels = plt.subplots(1, 2, figsize=(8, 4.3))
     for axes, images, title in zip(panels, (real[order], drawn), ("real", "generated: ot_cfm, heun, 100 calls")):
         tiles = images.reshape(side, side, *images.shape[-2:]).clamp(-1, 1)
-        axes.imshow(
-            torch.nn.functional.pad(tiles, (1, 1, 1, 1), value=-1).permute(0, 2, 1, 3).flatten(0, 1).flatten(1),
-            cmap="gray",
-        )
+        framed = torch.nn.functional.pad(tiles, (1, 1, 1, 1), value=-1)
+        axes.imshow(framed.permute(0, 2, 1, 3).flatten(0, 1).flatten(1).numpy(), cmap="gray")
         axes.set_title(title)
         axes.axis("off")
     _write(figure, path)
@@ -126,7 +124,7 @@ def animation(pipe: Pipeline, path: Path, seed: int, count: int = 2000, frames: 
     """Samples on their way from noise to data, and a moment of rest at the end."""
     way = _way(pipe, count, seed, frames)
     figure, axes = plt.subplots(figsize=(4, 4))
-    dots = axes.scatter(way[0, :, 0], way[0, :, 1], s=3, color=DATA)
+    dots = _dots(axes, way[0], 3, DATA)
     title = axes.set_title("t = 0.00")
     _plane(axes)
 
@@ -147,6 +145,11 @@ def _way(pipe: Pipeline, count: int, seed: int, steps: int = 40) -> Tensor:
     trajectory = pipe.replace(solver="heun").sample((count, 2), steps=steps, seed=seed, trajectory=True).trajectory
     assert trajectory is not None
     return trajectory.cpu()
+
+
+def _dots(axes: Any, points: Tensor, size: float, colour: str, label: str = "") -> Any:
+    x, y = points.numpy().T
+    return axes.scatter(x, y, s=size, color=colour, label=label, zorder=2)
 
 
 def _histogram(axes: Any, points: Tensor) -> None:

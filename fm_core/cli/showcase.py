@@ -237,9 +237,7 @@ def _table(figures: list[Figure]) -> Table:
             f"{figure.floor:.3f}",
             f"{1e3 * figure.seconds:.0f}",
         )
-    table.caption = (
-        f"mean ± std over {DRAWS} draws; floor: the metric between draws of real data"
-    )
+    table.caption = f"mean ± std over {DRAWS} draws; floor: the metric between draws of real data"
     return table
 
 

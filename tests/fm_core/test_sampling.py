@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from itertools import pairwise
 
@@ -298,3 +299,20 @@ def test_a_codec_stands_between_data_and_path():
     x1 = 10 * MIXTURE(5, torch.Generator().manual_seed(0)).float()
     near = pipe.sample(x1=x1, start=0.99, steps=3, seed=0).x
     assert (near - x1).abs().max() < 2.0
+
+
+@pytest.mark.parametrize(("solver", "window"), [("euler", 1), ("heun", 3), ("rk4", 5)])
+def test_a_long_run_holds_the_window_of_its_table_alone(solver, window):
+    """States and predictions alive when the network is called: those of one step, at any of 1,000 steps."""
+    calls, alive = 0, []
+
+    def net(x, t):
+        nonlocal calls
+        calls += 1
+        if calls in {5, 500, 998, 999}:
+            alive.append(sum(type(o) is torch.Tensor and o.shape == (3, 1234) for o in gc.get_objects()))
+        return torch.zeros_like(x)
+
+    model = fm.Model(net, predicts="velocity")
+    fm.compose(path="linear", model=model, solver=solver).sample((3, 1234), steps=1000, seed=0)
+    assert max(alive) == window
