@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from fm_core.building import origin
 from fm_core.errors import did_you_mean
 from fm_core.field import schedule_fingerprint
 from fm_core.prediction import Prediction
@@ -70,14 +71,27 @@ def problems(pipeline: Pipeline) -> list[Problem]:
 
 def _parts(pipeline: Pipeline) -> Iterator[tuple[str, object]]:
     single = ("path", "model", "objective", "coupling", "solver", "grid", "codec")
-    yield from ((kind, getattr(pipeline, kind)) for kind in single if getattr(pipeline, kind) is not None)
+    required = ("path", "model")
+    yield from ((k, getattr(pipeline, k)) for k in single if k in required or getattr(pipeline, k) is not None)
     yield from (("guidance", guidance) for guidance in pipeline.guidance)
 
 
 def _malformed(kind: str, part: object) -> Iterator[Problem]:
+    if isinstance(part, type):
+        yield Problem(
+            f"{part.__name__} is a class, and a {kind} is an object",
+            "what a class would be made with is not known",
+            f"make one: {part.__name__}(…)",
+        )
+        return
     needed = (*_METHODS.get(kind, ()), *_ATTRIBUTES.get(kind, ()))
     missing = [name for name in needed if not hasattr(part, name)]
-    if missing:
+    if missing and kind == "path" and hasattr(part, "alpha") and hasattr(part, "sigma"):
+        name = type(part).__name__
+        yield Problem(
+            f"{name} is a schedule, not yet a path", "it has α and σ alone", f"wrap it: fm.GaussianPath({name}(…))"
+        )
+    elif missing:
         yield Problem(
             f"{type(part).__name__} is no {kind}: it has no {', '.join(missing)}",
             f"a {kind} follows the protocol fm_core.protocols, which asks for {', '.join(needed)}",
@@ -167,7 +181,26 @@ def _why_no_score(pipeline: Pipeline) -> str | None:
 def _trained_elsewhere(pipeline: Pipeline) -> Iterator[Problem]:
     trained = getattr(pipeline.model, "trained", None)
     here = schedule_fingerprint(pipeline.path)
-    if trained is None or not trained.schedule or not here:
+    if trained is None:
+        return
+    if trained.event_shape is not None and trained.gaussian_source != (getattr(pipeline.path, "source", None) is None):
+        yield Problem(
+            "the network was trained from another source",
+            "it carries "
+            + ("Gaussian noise" if trained.gaussian_source else "samples of its own source")
+            + " to the data",
+            "compose it without source="
+            if trained.gaussian_source
+            else "compose it with the source= it was trained from",
+        )
+    spec = origin(pipeline.path)
+    if not trained.schedule or not here:
+        if trained.path is not None and spec is not None and spec.name != trained.path:
+            yield Problem(
+                "the network was trained on another path",
+                f"that was {trained.path!r}, and this is {spec.name!r}: at one t they hold other states",
+                f"compose it with path={trained.path!r}",
+            )
         return
     if max(abs(a - b) for a, b in zip(trained.schedule, here, strict=True)) > 1e-6:
         yield Problem(
@@ -185,7 +218,5 @@ def _listed(kinds: Iterable[str]) -> str:
 
 
 def _name(part: object) -> str:
-    from fm_core.building import origin
-
     spec = origin(part)
     return repr(spec.name) if spec else type(part).__name__

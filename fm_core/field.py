@@ -6,7 +6,7 @@ network was trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fm_core.errors import PredictionError, ShapeError
 from fm_core.prediction import Prediction, as_prediction
-from fm_core.protocols import Guidance, ProbabilityPath, VectorFieldModel, declared
+from fm_core.protocols import Guidance, ProbabilityPath, VectorFieldModel, declared, span_of
 from fm_core.shapes import batch_time
 
 if TYPE_CHECKING:
@@ -117,6 +117,17 @@ class Field:
     def _arriving(self) -> tuple[Prediction, ...]:
         return tuple(self.model.predicts) if self.inner is None else (self.native,)
 
+    def span(self, needs: Iterable[str] = ()) -> tuple[float, float]:
+        """The closed interval in which this field may be asked for all of `needs`: every conversion on the way exists.
+
+        A guidance asks the field inside it for what it needs and for the space it acts in, and hands on the latter.
+        """
+        low, high = span_of(self.path, self.native, frozenset(map(as_prediction, needs)))
+        if self.inner is None:
+            return low, high
+        inner = self.inner.span(frozenset(self.guidances[-1].needs) | {self.native})
+        return max(low, inner[0]), min(high, inner[1])
+
     @property
     def calls(self) -> int:
         """How often the network has been called through this field, by whatever asked."""
@@ -150,9 +161,9 @@ class Field:
             output = self.guidances[-1].guide(inner, x_t, t, cond, until=until)
         if kinds == self.arriving and isinstance(output, Tensor) and output.shape == x_t.shape:
             return output
-        outputs = (output,) if isinstance(output, Tensor) else tuple(output)
-        if len(outputs) != len(self.arriving) or any(o.shape != x_t.shape for o in outputs):
-            raise self._wrong_output(outputs, x_t)
+        outputs = tuple(output) if isinstance(output, tuple | list) else (output,)
+        if len(outputs) != len(self.arriving) or any(getattr(o, "shape", None) != x_t.shape for o in outputs):
+            raise self._wrong_output(outputs, x_t, t)
         if len(kinds) == 1:
             return self._as(kinds[0], outputs, x_t, t)
         return tuple(self._as(kind, outputs, x_t, t) for kind in kinds)
@@ -164,13 +175,17 @@ class Field:
                 return output
         return self.path.convert(outputs[0], x_t, t, src=self.native, dst=kind)
 
-    def _wrong_output(self, outputs: Any, x_t: Tensor) -> ShapeError:
+    def _wrong_output(self, outputs: tuple[Any, ...], x_t: Tensor, t: Tensor) -> ShapeError:
         author = f"the guidance {type(self.guidances[-1]).__name__}" if self.guidances else "the network"
         return ShapeError(
             f"{author} must return {len(self.arriving)} tensor(s) of the state's shape {tuple(x_t.shape)}; "
-            f"got {[tuple(output.shape) for output in outputs]} at t of shape ({x_t.shape[0]},). "
+            f"got {', '.join(_shape(output) for output in outputs)} in call {self.calls}, at t = {float(t[0]):.6g}. "
             "A network of another signature is adapted by fm.Model(net, predicts=…, call=lambda net, x, t, cond: …)."
         )
+
+
+def _shape(output: Any) -> str:
+    return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__
 
 
 def training_of(

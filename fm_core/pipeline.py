@@ -36,8 +36,8 @@ from fm_core.protocols import (
     span_of,
 )
 from fm_core.randomness import make_generator
-from fm_core.sampling import Course, sample
-from fm_core.shapes import batch_time, check_batch
+from fm_core.sampling import Course, evaluating, sample
+from fm_core.shapes import batch_time, check_batch, map_tensors
 
 __all__ = ["Pipeline", "compose", "recipe"]
 
@@ -98,6 +98,11 @@ class Pipeline:
         """
         _known_parts(parts)
         own = {name: getattr(self, name) for name in _PARTS if hasattr(self, name)}
+        if getattr(self.path, "source", None) is not None:
+            if parts.get("source", self) is None:
+                own["path"] = _sourced(self.path, None)
+            elif "path" in parts and getattr(parts["path"], "source", None) is None:
+                own["source"] = self.path.source  # type: ignore[attr-defined]  # another path keeps the source
         return compose(**(own | parts))
 
     def check(self, x1: Tensor, cond: Any = None, *, seed: int = 0) -> None:
@@ -113,13 +118,18 @@ class Pipeline:
             DataError: If the data is not finite floating point.
             DivergenceError: If the loss or the prediction is not finite.
         """
-        if not x1.is_floating_point() or not bool(x1.isfinite().all()):
-            raise DataError(f"data must be finite floating point, scaled to about unit size; got {x1.dtype}")
+        if not isinstance(x1, Tensor) or not x1.is_floating_point() or not len(x1):
+            got = f"{tuple(x1.shape)} {x1.dtype}" if isinstance(x1, Tensor) else type(x1).__name__
+            raise DataError(f"data are a floating-point tensor (B, *E), B ≥ 1, scaled to about unit size; got {got}")
+        if not bool(x1.isfinite().all()):
+            raise DataError("data must be finite; got NaN or infinity: clean them first")
         check_batch(cond, x1.shape[0], "cond")
-        field, generator = Field(self.model, self.path, self.guidance), make_generator(seed)
         device, dtype = self.placement
-        with torch.no_grad():
-            x1 = (x1 if self.codec is None else self.codec.encode(x1)).to(device, dtype)
+        field, generator = Field(self.model, self.path, self.guidance), make_generator(seed, device)
+        cond = map_tensors(lambda tensor: tensor.to(device), cond)
+        with torch.no_grad(), evaluating(self.model):
+            x1 = x1.to(device, dtype)
+            x1 = x1 if self.codec is None else self.codec.encode(x1)
             x0 = self.path.sample_source(tuple(x1.shape), generator=generator, dtype=dtype, device=device)
             low, high = span_of(self.path, self.model.predicts[0], ())
             t = batch_time((low + high) / 2, x1)
@@ -148,7 +158,7 @@ def compose(
     coupling: Part | Coupling | None = None,
     solver: Part | Solver | None = None,
     grid: Part | TimeGrid | None = None,
-    guidance: Iterable[Part | Guidance] | Part | Guidance = (),
+    guidance: Sequence[Part | Guidance] | Part | Guidance | None = (),
     source: Part | Tensor | Source | Dataset[Any] | None = None,
     codec: Part | Codec | None = None,
     device: torch.device | str | None = None,
@@ -177,7 +187,7 @@ def compose(
     if source is not None:
         built_path = _from_source(built_path, source)
     objective = None if objective is None else registry.from_config("objective", objective)
-    several = guidance if isinstance(guidance, Sequence) and not isinstance(guidance, str) else (guidance,)
+    several = _several(guidance)
     pipeline = Pipeline(
         path=built_path,
         model=_as_model(registry.from_config("model", model), objective),
@@ -224,6 +234,12 @@ def recipe(name: str, **parts: Any) -> Pipeline:
     return compose(**whole)
 
 
+def _several(guidance: Any) -> Sequence[Any]:
+    if guidance is None:
+        return ()
+    return guidance if isinstance(guidance, list | tuple) else (guidance,)
+
+
 def _as_model(model: Any, objective: Objective | None) -> VectorFieldModel:
     """A VectorFieldModel from what was given; a bare module predicts what its objective regresses on."""
     if hasattr(model, "predicts"):
@@ -236,7 +252,7 @@ def _as_model(model: Any, objective: Objective | None) -> VectorFieldModel:
             Problem(
                 f"what does {type(model).__name__} predict?",
                 "a bare network is taken to predict what its objective regresses on, and "
-                + (f"this objective needs {sorted(kinds)}" if kinds else "there is no objective"),
+                + (f"this objective needs {', '.join(sorted(kinds))}" if kinds else "there is no objective"),
                 "say it: fm.Model(net, predicts='velocity')",
             )
         ]
@@ -255,10 +271,13 @@ def _from_source(path: Any, source: Any) -> Any:
                 )
             ]
         )
-    sourced = evolve(
-        path,
-        source=_as_source(registry.from_config("dataset", source) if isinstance(source, str | Mapping) else source),
+    return _sourced(
+        path, _as_source(registry.from_config("dataset", source) if isinstance(source, str | Mapping) else source)
     )
+
+
+def _sourced(path: Any, source: Source | None) -> Any:
+    sourced = evolve(path, source=source)
     spec = origin(path)
     if spec is not None:
         remember(sourced, spec)
@@ -289,6 +308,8 @@ class _Unconditional:
 
 
 def _as_source(source: Any) -> Source:
+    if isinstance(source, _Resampled | _Unconditional):
+        return source
     if isinstance(source, Dataset):
         items = [source[i] for i in range(len(source))]  # type: ignore[arg-type]
         made: Any = _Resampled(torch.stack([item[0] if isinstance(item, tuple | list) else item for item in items]))

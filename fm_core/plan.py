@@ -207,8 +207,9 @@ class Plan:
         key = (batch, dtype, device)
         kept = self._clocks.get(key)
         if kept is None:
-            grid = torch.tensor(self.state_times, dtype=dtype, device=device)
-            kept = grid[:, None].expand(-1, batch).unbind()
+            with torch.inference_mode(False):  # they outlive this run, and may meet gradients in another
+                grid = torch.tensor(self.state_times, dtype=dtype, device=device)
+                kept = grid[:, None].expand(-1, batch).unbind()
             self._clocks.clear()
             self._clocks[key] = kept
         return kept
@@ -344,6 +345,8 @@ class TableSolver:
         plan = self.plan(field.path, times)
         if plan.space != self.space:
             raise ValueError(f"the solver declares space {str(self.space)!r} but its plan is in {str(plan.space)!r}")
+        if plan.stochastic and not self.stochastic:
+            raise ValueError("the plan adds noise, but the solver does not declare it; say stochastic=True")
         if final:
             plan = plan.denoised(field.path)
         if plan.space in field.arriving or not hasattr(field.path, "affine"):

@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "bijective": True,
     "pool": None,
     "acts_on": None,
+    "evals": 1,
     "stochastic": False,
 }
 """What an attribute means where a component does not have it."""
@@ -156,7 +157,11 @@ class Objective(Protocol):
 
 @runtime_checkable
 class Guidance(Protocol):
-    """A field made from a field. Optional: `acts_on`, the space its arithmetic is right in (None: any)."""
+    """A field made from a field.
+
+    Optional: `acts_on`, the space its arithmetic is right in (default None: any); `evals`, the network calls of one
+    guided prediction (default 1).
+    """
 
     @property
     def needs(self) -> frozenset[Prediction]: ...

@@ -49,8 +49,8 @@ def make_generator(seed: int | None = None, device: torch.device | str = "cpu") 
 class BlockGenerator(torch.Generator):
     """The generators of samples `[start, stop)` of a seeded run, one per block of 64.
 
-    It is itself a `torch.Generator` (seeded like its first block), so code that knows nothing of blocks may draw from
-    it; `draw` is the way to draws that do not depend on the batch.
+    It is itself a `torch.Generator` (of another stream than its blocks), so code that knows nothing of blocks may draw
+    from it; `draw` is the way to draws that do not depend on the batch.
 
     Args:
         seed: Seed of the run.
@@ -65,7 +65,8 @@ class BlockGenerator(torch.Generator):
     def __init__(self, seed: int, start: int, stop: int, device: torch.device | str = "cpu") -> None:
         first, last = start // BLOCK, -(-stop // BLOCK)
         seeds = [spawn_seed(seed, block) for block in range(first, last)]
-        self.manual_seed(seeds[0] if seeds else seed)
+        # A stream of its own: code that draws from it directly must not repeat the numbers of its first block.
+        self.manual_seed(spawn_seed(seed, first, 1))
         self.blocks = [torch.Generator(device=device).manual_seed(s) for s in seeds]
         self._rows = slice(start - first * BLOCK, stop - first * BLOCK)
 

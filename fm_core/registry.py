@@ -288,8 +288,9 @@ class Registry:
         elsewhere = sorted({item.kind for item in everything if item.name == bare and item.kind != kind})
         healthy = sum(plugin.status == "ok" for plugin in self.plugins())
         broken = [plugin for plugin in self.plugins() if plugin.status == "broken"]
+        hint = did_you_mean(bare, known)
         parts = [
-            f"no {kind} is named {name!r}; {did_you_mean(bare, known)}.",
+            f"no {kind} is named {name!r}; {hint if hint.endswith('?') else hint + '.'}",
             *([f"There is a {' and a '.join(elsewhere)} of this name."] if elsewhere else []),
             f"Looked among {len(known)} of this kind in {healthy} plugins.",
             *(f"It may be in {item.source.where}, which is broken ({item.reason})." for item in broken),

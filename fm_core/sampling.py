@@ -7,7 +7,10 @@ runs without gradients unless asked, and leaves the network in the mode in which
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -22,7 +25,7 @@ from fm_core.field import Field
 from fm_core.gaussian import check_times
 from fm_core.plan import Plan, TableSolver, execute
 from fm_core.prediction import Prediction
-from fm_core.protocols import OnStep, ProbabilityPath, Solver, TimeGrid, VectorFieldModel, declared, span_of
+from fm_core.protocols import OnStep, ProbabilityPath, Solver, TimeGrid, VectorFieldModel, declared
 from fm_core.randomness import BlockGenerator, fresh_seed
 from fm_core.shapes import check_batch, map_tensors
 
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
 
 __all__ = ["Course", "Samples", "sample"]
+
+NEAR = 1e-6
+"""Times closer than this are one: grids often come in float32."""
+
+KEPT = 32
+"""Courses that a pipeline keeps."""
 
 
 @frozen(eq=False)
@@ -39,7 +48,7 @@ class Samples:
     Args:
         x: Samples, shape `(B, *D)`.
         nfe: Network calls that each sample went through (the most over the chunks, where an adaptive solver differs).
-        seed: Seed that draws these samples again; None where x0 was given and nothing was drawn.
+        seed: Seed that draws these samples again.
         times: Times of the trajectory, float64 `(N+1,)`.
         status: Whether a sample is finite, bool `(B,)`.
         trajectory: States at these times, `(N+1, B, *D)`, if asked for.
@@ -132,11 +141,15 @@ def sample(
     """
     solver = _solver(pipeline, rtol, atol)
     field = Field(pipeline.model, pipeline.path, pipeline.guidance)
-    x1 = pipeline.codec.encode(x1) if pipeline.codec is not None and x1 is not None else x1
+    if pipeline.codec is not None and x1 is not None:
+        with torch.no_grad():
+            x1 = pipeline.codec.encode(x1.to(pipeline.placement[0]))
     shape, device, dtype = _state(pipeline, shape, x0, x1, device, dtype)
     check_batch(cond, shape[0], "cond")
     start = _start(x1, start)
-    asked = None if times is None else tuple(torch.as_tensor(times, dtype=torch.float64).flatten().tolist())
+    asked = None if times is None else tuple(check_times(times, (-math.inf, math.inf)).tolist())
+    if chunk is not None and chunk < 1:
+        raise BudgetError(f"chunk is a number of samples ≥ 1; got {chunk}")
     course = _course(pipeline, solver, field, _Budget(steps, nfe, asked, start, final))
     if generator is not None:
         if seed is not None:
@@ -146,7 +159,7 @@ def sample(
     drawing = _Drawing(pipeline.path, course, shape, seed, device, dtype, x0, x1)
 
     results = []
-    with contextlib.nullcontext() if grad else torch.no_grad(), _evaluating(pipeline.model):
+    with contextlib.nullcontext() if grad else torch.no_grad(), evaluating(pipeline.model):
         for first in range(0, shape[0], chunk or shape[0]):
             rows = slice(first, min(first + (chunk or shape[0]), shape[0]))
             results.append(_carry(field, solver, course, drawing, rows, cond, trajectory, throw, on_step))
@@ -300,18 +313,35 @@ def _located(
     )
 
 
+_USERS: dict[int, tuple[int, list[nn.Module]]] = {}
+"""By network: the runs that have it in evaluation mode, and its modules that were not."""
+
+_USERS_LOCK = threading.Lock()
+
+
 @contextlib.contextmanager
-def _evaluating(model: VectorFieldModel) -> Iterator[None]:
-    """The network in evaluation mode, and back."""
+def evaluating(model: VectorFieldModel) -> Iterator[None]:
+    """The network in evaluation mode, and back when the last of several threads is done with it."""
     net = getattr(model, "net", model)
-    modules = [m for m in net.modules() if m.training] if isinstance(net, nn.Module) and net.training else []
-    for module in modules:
-        object.__setattr__(module, "training", False)  # Module's own first looks whether it is a parameter
+    if not isinstance(net, nn.Module):
+        yield
+        return
+    with _USERS_LOCK:
+        users, modules = _USERS.get(id(net), (0, []))
+        found = [m for m in net.modules() if m.training]
+        for module in found:
+            object.__setattr__(module, "training", False)  # Module's own first looks whether it is a parameter
+        _USERS[id(net)] = (users + 1, modules + found)
     try:
         yield
     finally:
-        for module in modules:
-            object.__setattr__(module, "training", True)
+        with _USERS_LOCK:
+            users, modules = _USERS.pop(id(net))
+            if users > 1:
+                _USERS[id(net)] = (users - 1, modules)
+            else:
+                for module in modules:
+                    object.__setattr__(module, "training", True)
 
 
 def _solver(pipeline: Pipeline, rtol: float | None, atol: float | None) -> Solver:
@@ -369,6 +399,13 @@ def _state(
     if given is not None and not given.is_floating_point():
         raise ShapeError(f"x0 and x1 must be floating point; got {given.dtype}")
     default_device, default_dtype = pipeline.placement
+    if isinstance(getattr(pipeline.model, "net", None), nn.Module) and (
+        (dtype or default_dtype) != default_dtype or torch.device(device or default_device).type != default_device.type
+    ):
+        raise ShapeError(
+            f"the network is {default_dtype} on {default_device}; got dtype={dtype}, device={device}. "
+            "Move the network: pipe.to(device, dtype)"
+        )
     return whole, torch.device(device or default_device), dtype or default_dtype
 
 
@@ -396,7 +433,10 @@ def _course(pipeline: Pipeline, solver: Solver, field: Field, budget: _Budget) -
     key = (budget, *_tolerances(solver))
     course = pipeline.courses.get(key)
     if course is None:
-        course = pipeline.courses[key] = _new_course(pipeline, solver, field, budget)
+        course = _new_course(pipeline, solver, field, budget)
+        if len(pipeline.courses) >= KEPT:
+            pipeline.courses.clear()
+        pipeline.courses[key] = course
     return course
 
 
@@ -405,8 +445,7 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: _Budge
     if budget.final not in {"data", "none"}:
         raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
     _check_budget(solver, steps, nfe, times)
-    kinds = frozenset(solver.needs).union(*(frozenset(guidance.needs) for guidance in pipeline.guidance))
-    low, high = span_of(pipeline.path, pipeline.model.predicts[0], kinds)
+    low, high = field.span(solver.needs)
     closing = budget.final == "data" and high < 1.0 and Prediction.DATA in pipeline.path.provides
     begin = low if start is None else max(low, start)
     if begin >= high:
@@ -417,32 +456,53 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: _Budge
         return _grid_times(grid, pipeline.path, n, (begin, high))
 
     if times is not None:
-        chosen = check_times(times, (begin, high))
-        if chosen[0] > chosen[-1]:
-            raise TimeError(
-                "sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid"
-            )
-        if start is not None and float(chosen[0]) != begin:
-            raise TimeError(
-                f"the data are noised to start = {begin:.6g}, so times must begin there; got {chosen[0]:.6g}"
-            )
+        chosen = _given_times(times, begin, high)
         closing = closing and float(chosen[-1]) == high
     elif _adaptive(solver):
         chosen = torch.tensor([begin, high], dtype=torch.float64)
     elif steps is not None:
         chosen = grid_of(steps)
-    elif isinstance(solver, TableSolver):
-        chosen = grid_of(solver.steps_for(field, nfe or 0, grid_of, final=closing))
     else:
-        affordable = ((nfe or 0) - closing) // solver.evals_per_step
-        if affordable < 1:
-            raise BudgetError(
-                f"one step of {_title(solver)} costs {solver.evals_per_step + closing} network calls; got nfe={nfe}"
-            )
-        chosen = grid_of(affordable)
-    plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) else None
-    sigma: Callable[[Tensor], Tensor] | None = getattr(pipeline.path, "sigma", None)
-    return Course(chosen, plan, closing, scale=1.0 if sigma is None else float(sigma(chosen[0])))
+        chosen = grid_of(_affordable(solver, field, nfe or 0, grid_of, closing))
+    table = isinstance(solver, TableSolver) and (not closing or hasattr(pipeline.path, "affine"))
+    plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) and table else None
+    sigma = getattr(pipeline.path, "sigma", None)
+    return Course(chosen, plan, closing, scale=float(sigma(chosen[0])) if callable(sigma) else 1.0)
+
+
+def _affordable(solver: Solver, field: Field, nfe: int, grid_of: Callable[[int], Tensor], closing: bool) -> int:
+    """The most steps within so many network calls, each prediction costing what the guidances declare."""
+    each = math.prod(int(declared(guidance, "evals")) for guidance in field.guidances)
+    if isinstance(solver, TableSolver) and hasattr(field.path, "affine"):
+        return solver.steps_for(field, nfe // each, grid_of, final=closing)
+    steps = (nfe // each - closing) // solver.evals_per_step
+    if steps < 1:
+        cost = (solver.evals_per_step + closing) * each
+        raise BudgetError(f"one step of {_title(solver)} costs {cost} network calls; got nfe={nfe}")
+    return steps
+
+
+def _given_times(times: Sequence[float], begin: float, high: float) -> Tensor:
+    """The caller's grid, its ends on those of the span where they differ by float32's rounding."""
+    grid = torch.tensor(times, dtype=torch.float64)
+    for end in (begin, high):
+        grid = torch.where((grid - end).abs() < NEAR, end, grid)
+    if high < 1.0 and len(grid) > 2 and grid[-1] == 1.0:
+        raise TimeError(
+            f"this network is asked up to t = {high:.6g}, and its data prediction closes the run at t = 1 by itself; "
+            f"let times end at {high:.6g}"
+        )
+    grid = check_times(grid, (begin, high))
+    if grid[0] > grid[-1]:
+        raise TimeError(
+            "sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid"
+        )
+    if grid[0] != begin:
+        raise TimeError(
+            f"times must begin at {begin:.6g}, where the first states live; got {grid[0]:.6g}. To go on from later, "
+            "give data and its time, x1= and start=, or states to solver.solve"
+        )
+    return grid
 
 
 def _grid_times(grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: tuple[float, float]) -> Tensor:
@@ -466,5 +526,5 @@ def _check_budget(solver: Solver, steps: int | None, nfe: int | None, times: obj
         raise BudgetError(f"{_title(solver)} has a fixed grid: give one of steps=, nfe= and times=")
     for name in ("steps", "nfe"):
         value = given.get(name)
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
             raise BudgetError(f"{name} must be a whole number ≥ 1; got {value!r}")

@@ -35,7 +35,7 @@ class ICFM:
         source: Draws x0, `(n, generator) -> (n, *D)`; standard normal for None.
     """
 
-    sigma_noise: float = field(default=0.0, alias="sigma", validator=validators.ge(0.0))
+    sigma: float = field(default=0.0, validator=validators.ge(0.0))
     source: Source | None = None
 
     @property
@@ -60,10 +60,8 @@ class ICFM:
             raise ShapeError(f"x0 and x1 must have one shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
         t = batch_time(t, x1)
         x_t = torch.lerp(x0, x1, over(t, x1))
-        if self.sigma_noise:
-            x_t = x_t.add_(
-                normal(x1.shape, generator=generator, dtype=x1.dtype, device=x1.device), alpha=self.sigma_noise
-            )
+        if self.sigma:
+            x_t = x_t.add_(normal(x1.shape, generator=generator, dtype=x1.dtype, device=x1.device), alpha=self.sigma)
         return PathSample(x_t, t, x0, x1)
 
     def target(self, sample: PathSample, kind: Prediction) -> Tensor:

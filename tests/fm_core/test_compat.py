@@ -136,3 +136,33 @@ def test_a_pipeline_does_not_change():
         pipe.replace(solvr="heun")
     assert pipe.replace(solver="heun").solver is not None
     assert pipe.solver is None
+
+
+def test_a_network_keeps_the_source_it_was_trained_from():
+    """Another path takes the source along; leaving it on purpose is refused."""
+    pipe = fm.recipe("cfm", model=fm.build("model", "mlp", shape=2, width=4, depth=1), source="moons")
+    trained = pipe.fit(torch.randn(32, 2), steps=2, batch_size=8, seed=0).pipeline
+    assert trained.replace(path={"name": "linear"}).path.source is not None
+    with pytest.raises(fm.CompatError, match="trained from another source"):
+        trained.replace(source=None)
+
+
+def test_a_network_trained_with_a_third_noise_unlocks_nothing_elsewhere():
+    pipe = fm.recipe(
+        "cfm", model=fm.build("model", "mlp", shape=2, width=4, depth=1), path={"name": "icfm", "sigma": 0.5}
+    )
+    trained = pipe.fit(torch.randn(32, 2), steps=2, batch_size=8, seed=0).pipeline
+    with pytest.raises(fm.CompatError, match="trained on another path"):
+        trained.replace(path="linear", solver=_solver("score"))
+
+
+def test_classes_and_bare_schedules_get_the_way_out():
+    class Schedule:
+        def alpha(self, t):
+            return t
+
+        sigma = alpha
+
+    assert "make one: TableSolver(…)" in _problems(solver=fm.TableSolver)[0].fix
+    assert "fm.GaussianPath(Schedule(…))" in _problems(path=Schedule())[0].fix
+    assert "is no path" in _problems(path=None)[0].what

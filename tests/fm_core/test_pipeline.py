@@ -25,7 +25,7 @@ def test_the_dry_run_accepts_what_works():
         (lambda x, t: x[:, :1], torch.randn(2, 2), None, fm.ShapeError, "state's shape"),
         (lambda x, t: x * float("nan"), torch.randn(2, 2), None, fm.DivergenceError, "loss is not finite"),
         (lambda x, t: x, torch.tensor([[1.0, float("inf")]]), None, fm.DataError, "finite"),
-        (lambda x, t: x, torch.zeros(2, 2, dtype=torch.uint8), None, fm.DataError, "floating point"),
+        (lambda x, t: x, torch.zeros(2, 2, dtype=torch.uint8), None, fm.DataError, "floating-point"),
         (lambda x, t, c: x, torch.randn(2, 2), torch.zeros(3), fm.ShapeError, "batch first"),
     ],
 )
@@ -85,3 +85,11 @@ def test_one_plan_serves_every_run_of_a_budget():
     pipe.sample((4, 2), steps=6)
     assert len(pipe.courses) == 2
     assert not pipe.replace(grid="cosine").courses
+
+
+def test_the_dry_run_leaves_the_network_as_it_was():
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2))
+    model = fm.Model(net, "velocity", call=lambda n, x, t, c: n(x))
+    fm.compose(path="linear", model=model, objective="cfm").check(torch.randn(1, 2))
+    assert net.training
+    assert int(net[0].num_batches_tracked) == 0

@@ -207,7 +207,7 @@ def test_shapes_that_do_not_fit_are_named(request_, says):
 
 def test_a_network_of_another_shape_is_named():
     pipe = fm.compose(path="linear", model=fm.Model(lambda x, t: x[:, :1], "velocity"), solver="euler")
-    with pytest.raises(fm.ShapeError, match=r"the state's shape \(5, 2\); got \[\(5, 1\)\]"):
+    with pytest.raises(fm.ShapeError, match=r"the state's shape \(5, 2\); got \(5, 1\) in call 1"):
         pipe.sample((5, 2), steps=2)
 
 
@@ -316,3 +316,131 @@ def test_a_long_run_holds_the_window_of_its_table_alone(solver, window):
     model = fm.Model(net, predicts="velocity")
     fm.compose(path="linear", model=model, solver=solver).sample((3, 1234), steps=1000, seed=0)
     assert max(alive) == window
+
+
+@frozen
+class Clip:
+    """Clipping of the data prediction, as every image sampler does it."""
+
+    needs = frozenset({fm.Prediction.DATA})
+    acts_on = fm.Prediction.DATA
+
+    def guide(self, field, x_t, t, cond, *, until=None):
+        return field.predict(x_t, t, cond, "data", until=until).clamp(-1, 1)
+
+
+@pytest.mark.parametrize("solver", ["euler", "rk4", "dopri5"])
+@pytest.mark.parametrize("predicts", ["velocity", "noise"])
+def test_guidance_in_its_own_space_keeps_the_span_of_every_conversion(solver, predicts):
+    """A guidance that hands on data cannot be asked for a velocity at σ = 0, whatever the network predicts."""
+    pipe = _pipe(predicts, solver, guidance=Clip())
+    out = pipe.sample((50, 2), seed=0, **({} if solver == "dopri5" else {"steps": 20}))
+    assert out.x.abs().max() <= 1 + 1e-3
+    assert float(out.times[-1]) == 1.0
+
+
+def test_a_budget_counts_what_a_guidance_calls():
+    @frozen
+    class Twice:
+        needs, evals = frozenset(), 2
+
+        def guide(self, field, x_t, t, cond, *, until=None):
+            return (field.predict(x_t, t, cond, "velocity") + field.predict(x_t, t, cond, "velocity")) / 2
+
+    assert _pipe("velocity", "heun", guidance=[Twice()]).sample((3, 2), nfe=9, seed=0).nfe == 8
+
+
+def test_noise_drawn_from_the_generator_itself_is_not_that_of_the_source():
+    """A stranger's solver may draw from it directly; its noise must not repeat x0."""
+    drawn = []
+
+    @frozen
+    class Stranger:
+        needs, order, evals_per_step, stochastic = frozenset({fm.Prediction.VELOCITY}), 1, 1, True
+
+        def solve(self, field, x, times, *, cond=None, generator=None, on_step=None):
+            drawn.extend([x, torch.randn(x.shape, generator=generator)])
+            return x
+
+    _pipe(solver=Stranger()).sample((64, 2), steps=1, seed=0)
+    assert abs(float(torch.corrcoef(torch.stack([d.flatten() for d in drawn]))[0, 1])) < 0.3
+
+
+def test_grids_in_float32_are_the_grids_they_mean():
+    assert float(_pipe("data").sample((2, 2), times=torch.linspace(0, 0.999, 5)).times[-1]) == 1.0
+    x1 = torch.zeros(2, 2)
+    assert _pipe().sample(x1=x1, start=0.4, times=torch.tensor([0.4, 0.7, 1.0])).times[0] == 0.4
+    for times in ([0.5, 0.75, 1.0], [[0.0, 0.5], [0.7, 1.0]]):
+        with pytest.raises(fm.TimeError, match=r"must begin at 0|list of at least two"):
+            _pipe().sample((2, 2), times=times)
+    with pytest.raises(fm.TimeError, match="closes the run at t = 1 by itself"):
+        _pipe("data").sample((2, 2), times=[0.0, 0.5, 1.0])
+
+
+def test_a_network_that_returns_no_tensor_is_named():
+    pipe = fm.compose(path="linear", model=fm.Model(lambda x, t: None, "velocity"), solver="euler")
+    with pytest.raises(fm.ShapeError, match=r"got NoneType in call 1, at t = 0"):
+        pipe.sample((5, 2), steps=2)
+
+
+def test_a_table_must_declare_its_noise():
+    silent = fm.TableSolver(_ancestral, space="velocity", order=1)
+    with pytest.raises(ValueError, match="stochastic=True"):
+        _pipe(solver=silent).sample((2, 2), steps=2)
+
+
+def test_a_run_in_inference_mode_leaves_later_gradients_alone():
+    net = torch.nn.Linear(2, 2)
+    model = fm.Model(net, "velocity", call=lambda n, x, t, c: n(x) * t[:, None])
+    pipe = fm.compose(path="linear", model=model, solver="euler")
+    with torch.inference_mode():
+        pipe.sample((2, 2), steps=3, seed=0)
+    pipe.sample((2, 2), steps=3, seed=0, grad=True).x.sum().backward()
+    assert net.weight.grad is not None
+
+
+def test_one_thread_does_not_end_the_evaluation_mode_of_another():
+    modes, inside, done = set(), threading.Event(), threading.Event()
+
+    def call(net, x, t, cond):
+        if cond is not None:
+            inside.set()
+            done.wait(5)
+        modes.add(net.training)
+        return x
+
+    model = fm.Model(torch.nn.Linear(2, 2), "velocity", call=call)
+    pipe = fm.compose(path="linear", model=model, solver="euler")
+    long = threading.Thread(target=lambda: pipe.sample((2, 2), steps=2, cond=torch.zeros(2)))
+    long.start()
+    inside.wait(5)
+    pipe.sample((2, 2), steps=1)
+    done.set()
+    long.join()
+    assert modes == {False}
+    assert model.net.training
+
+
+def test_a_path_without_linear_conversions_is_closed_by_its_own_data_prediction():
+    class Short:
+        """The linear path up to t = 0.99, by protocol alone."""
+
+        provides = frozenset({fm.Prediction.DATA, fm.Prediction.VELOCITY})
+        own = fm.build("path", "linear")
+        sample_source, interpolate, target, convert = own.sample_source, own.interpolate, own.target, own.convert
+
+        def span(self, src, needs):
+            return 0.0, 0.99
+
+    pipe = fm.compose(path=Short(), model=MIXTURE.model(Short.own), solver="heun")
+    out = pipe.sample((4, 2), nfe=21, seed=0)
+    assert out.nfe == 21
+    assert float(out.times[-1]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"), [({"chunk": 0}, "≥ 1"), ({"chunk": -1}, "≥ 1"), ({"steps": True}, "whole number")]
+)
+def test_odd_numbers_are_refused(request_, says):
+    with pytest.raises(fm.BudgetError, match=says):
+        _pipe().sample((2, 2), **({"steps": 2} | request_))
