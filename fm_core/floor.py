@@ -103,9 +103,8 @@ def draw(sampler: Sampler, n: int, generator: torch.Generator) -> Tensor:
     if isinstance(sampler, Tensor):
         if n > len(sampler):
             raise DataError(
-                f"{n} different rows are drawn from a set of {len(sampler)} (the floor of n samples needs 2n, so "
-                "that its draws are "
-                "independent). Ask for a smaller n."
+                f"{n} different rows are drawn from a set of {len(sampler)} (the floor of n samples needs 2n, so that "
+                "its draws are independent). Ask for a smaller n."
             )
         rows = torch.randperm(len(sampler), generator=generator, device=generator.device)[:n]
         return sampler[rows.to(sampler.device)]

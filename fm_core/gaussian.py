@@ -50,8 +50,8 @@ class Schedule(Protocol):
     """Two functions of time, elementwise on tensors of any shape.
 
     Optional, in closed form: `d_alpha(t)`, `d_sigma(t)`, `t_of_log_snr(log_snr)` with `log_snr = 2·log(α/σ)`; and
-        `span`, the closed interval in which networks of this schedule are defined (default `(0, 1)`; DDPM's stop at
-        `1 − 1/N`).
+    `span`, the closed interval in which networks of this schedule are defined (default `(0, 1)`; DDPM's stop at
+    `1 − 1/N`).
     """
 
     def alpha(self, t: Tensor) -> Tensor: ...

@@ -5,9 +5,9 @@ A prediction is a row `p = a·x1 + b·x0`, and so is the state, `x_t = α·x1 + 
 
     data (1, 0)    noise (0, 1)    v (−σ, α)    velocity (α', σ')    score = −noise/σ, that is (0, −1/σ)
 
-Conditional expectations given x_t keep the relations. From `src` with row (a, b) to `dst` with row (e, f), `det = α·b
-− σ·a`, Cramer's rule on `x_t = α·x1 + σ·x0`, `p = a·x1 + b·x0` gives `x1 = (b·x_t − σ·p)/det`, `x0 = (α·p −
-a·x_t)/det`, hence
+Conditional expectations given x_t keep the relations. From `src` with row (a, b) to `dst` with row (e, f), with
+`det = α·b − σ·a`, Cramer's rule on `x_t = α·x1 + σ·x0` and `p = a·x1 + b·x0` gives
+`x1 = (b·x_t − σ·p)/det` and `x0 = (α·p − a·x_t)/det`, hence
 
     q = e·x1 + f·x0 = m·x_t + k·p,    m = (e·b − f·a)/det,    k = (f·α − e·σ)/det.
 

@@ -89,8 +89,9 @@ class ProbabilityPath(Protocol):
     """A path of distributions from the source (t = 0) to the data (t = 1).
 
     `provides` are the predictions that `target` and `convert` can give. Optional: `geometry` (default "euclidean");
-        `span(src, needs)`, the closed interval in which a network that predicts `src` may be asked for `needs`
-        (default `(0, 1)`).
+    `span(src, needs)`, the closed interval in which a network that predicts `src` may be asked for `needs` (default
+    `(0, 1)`); `affine(t, src, dst)`, the coefficients by which tables fold conversions in; `sigma(t)`, by which a
+    source sample is scaled where sampling starts (default 1).
     """
 
     @property
@@ -178,8 +179,8 @@ class Solver(Protocol):
     """A way from one time to another along a field.
 
     Optional: `stochastic` (default False), `geometries` (default euclidean), `grid`, a `TimeGrid` of its own used
-        unless the caller gives one. Adaptive solvers carry `rtol` and `atol`, which `sample` may replace, and take
-        the interval's ends (and times to report) as `times`.
+    unless the caller gives one. Adaptive solvers carry `rtol` and `atol`, which `sample` may replace, and take the
+    interval's ends (and times to report) as `times`.
     """
 
     @property
@@ -208,8 +209,8 @@ class Coupling(Protocol):
     """A pairing of source and data samples within a batch.
 
     Optional: `independent` (default False: then `score` is no longer known from the noise), `bijective` (default
-        True), `pool`, how many samples to pair at once where that is more than the training batch (default None: the
-        batch).
+    True), `pool`, how many samples to pair at once where that is more than the training batch (default None: the
+    batch).
     """
 
     def pair(

@@ -1,8 +1,8 @@
 """Saved pipelines: `pipeline.json`, the parts by registry name and options, and `model.safetensors`, the weights.
 
 Nothing is pickled and no import path is stored: a file names parts, and what a name means is the registry's business.
-    What has no name (a
-module or a source made by hand) is noted as such and given again on loading.
+What
+has no name (a module or a source made by hand) is noted as such and given again on loading.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Training: `fit` takes a composed pipeline and data of any kind, and gives the pipeline back with a trained network.
 
 All randomness comes from one seed, in streams: the order of the data, source samples and their coupling, times and the
-    path's own noise. What
-cannot take a generator (dropout, a DataLoader's shuffling) finds torch's global generator seeded for the training, and
-given back as it was afterwards. So equal seeds give equal weights, bit for bit on one CPU, whatever the global seed is
-and whether batches are prepared ahead.
+path's own noise. What cannot take a generator (dropout, a DataLoader's shuffling) finds torch's global generator seeded
+for the training, and given back as it was afterwards. So equal seeds give equal weights, bit for bit on one CPU,
+whatever the global seed is and whether batches are prepared ahead.
 """
 
 from __future__ import annotations

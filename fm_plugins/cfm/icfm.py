@@ -1,8 +1,8 @@
 """The smoothed segment of I-CFM: `x_t = (1 − t)·x0 + t·x1 + σ·ε`, with a third noise and any source.
 
-Given both ends `p_t(x|x0, x1) = N((1 − t)·x0 + t·x1, σ²·I)`, whose mean moves and whose covariance does not, so `u_t
-= x1 − x0`. With three
-unknowns a prediction is no longer linear in two: only the velocity is known, and nothing converts.
+Given both ends `p_t(x|x0, x1) = N((1 − t)·x0 + t·x1, σ²·I)`, whose mean moves and whose covariance does not, so
+`u_t = x1 − x0`. With three unknowns a prediction is no longer linear in two: only the velocity is known, and nothing
+converts.
 
 References:
     Tong et al. 2024, equations 14 and 15. https://arxiv.org/abs/2302.00482
