@@ -1,6 +1,6 @@
-"""Sampling: from a budget to a grid, from a seed to a source, along the field by a solver; what was spent is said.
+"""Sampling: from a seed to a source, along the field by a solver; what was spent is said.
 
-Network calls are counted around the model, so `Samples.nfe` is what happened, whatever the solver declares. Sampling
+Network calls are counted in the field, so `Samples.nfe` is what happened, whatever the solver declares. Sampling
 runs without gradients unless asked, and leaves the network in the mode in which it found it.
 """
 
@@ -9,36 +9,28 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import attrs
 import torch
 from attrs import frozen
 from torch import Tensor, nn
 
 from fm_core import registry
-from fm_core.building import origin
+from fm_core.course import Budget, Course, course_of, solver_of
 from fm_core.errors import BudgetError, DivergenceError, ShapeError, TimeError
 from fm_core.field import Field
 from fm_core.gaussian import check_times
-from fm_core.plan import Plan, TableSolver, execute
+from fm_core.plan import execute
 from fm_core.prediction import Prediction
-from fm_core.protocols import OnStep, ProbabilityPath, Solver, TimeGrid, VectorFieldModel, declared
+from fm_core.protocols import OnStep, ProbabilityPath, Solver, VectorFieldModel
 from fm_core.randomness import BlockGenerator, fresh_seed
 from fm_core.shapes import check_batch, map_tensors
 
 if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
 
-__all__ = ["Course", "Samples", "sample"]
-
-NEAR = 1e-6
-"""Times closer than this are one: grids often come in float32."""
-
-KEPT = 32
-"""Courses that a pipeline keeps."""
+__all__ = ["Samples", "evaluating", "sample"]
 
 
 @frozen(eq=False)
@@ -60,23 +52,6 @@ class Samples:
     times: Tensor
     status: Tensor
     trajectory: Tensor | None = None
-
-
-@frozen(eq=False)
-class Course:
-    """What is fixed before the first network call.
-
-    Args:
-        times: The grid, float64 `(N+1,)`.
-        plan: The table of a table solver.
-        final: Whether the data prediction closes the run.
-        scale: What source samples are multiplied by to be states at `times[0]`: σ there.
-    """
-
-    times: Tensor
-    plan: Plan | None
-    final: bool
-    scale: float
 
 
 def sample(
@@ -139,7 +114,7 @@ def sample(
         ShapeError: For shapes that do not fit.
         DivergenceError: For non-finite states: at which step and time, and in how many samples.
     """
-    solver = _solver(pipeline, rtol, atol)
+    solver = solver_of(pipeline, rtol, atol)
     field = Field(pipeline.model, pipeline.path, pipeline.guidance)
     if pipeline.codec is not None and x1 is not None:
         with torch.no_grad():
@@ -150,7 +125,7 @@ def sample(
     asked = None if times is None else tuple(check_times(times, (-math.inf, math.inf)).tolist())
     if chunk is not None and chunk < 1:
         raise BudgetError(f"chunk is a number of samples ≥ 1; got {chunk}")
-    course = _course(pipeline, solver, field, _Budget(steps, nfe, asked, start, final))
+    course = course_of(pipeline, solver, field, Budget(steps, nfe, asked, start, final))
     if generator is not None:
         if seed is not None:
             raise BudgetError("give seed= or generator=, not both")
@@ -344,34 +319,6 @@ def evaluating(model: VectorFieldModel) -> Iterator[None]:
                     object.__setattr__(module, "training", True)
 
 
-def _solver(pipeline: Pipeline, rtol: float | None, atol: float | None) -> Solver:
-    solver = pipeline.solver
-    if solver is None:
-        raise BudgetError("this pipeline has no solver; give one: pipe.replace(solver='heun')")
-    given = {name: value for name, value in (("rtol", rtol), ("atol", atol)) if value is not None}
-    if not given:
-        return solver
-    if not _adaptive(solver):
-        raise BudgetError(
-            f"{', '.join(given)} given, but {_title(solver)} has a fixed grid; give steps=, nfe= or times="
-        )
-    return attrs.evolve(solver, **given)  # type: ignore[misc]
-
-
-def _tolerances(solver: Solver) -> tuple[float, ...]:
-    """rtol and atol of an adaptive solver, nothing for one with a fixed grid."""
-    return (solver.rtol, solver.atol) if hasattr(solver, "rtol") and hasattr(solver, "atol") else ()
-
-
-def _adaptive(solver: Solver) -> bool:
-    return bool(_tolerances(solver))
-
-
-def _title(solver: object) -> str:
-    spec = origin(solver)
-    return f"the solver {spec.name!r}" if spec else f"the solver {type(solver).__name__}"
-
-
 def _state(
     pipeline: Pipeline,
     shape: int | Sequence[int] | None,
@@ -415,116 +362,3 @@ def _start(x1: Tensor | None, start: float | None) -> float | None:
     if start is not None and not 0.0 <= start < 1.0:
         raise TimeError(f"start must lie in [0, 1): t rises from the source (0) to the data (1); got {start}")
     return start
-
-
-@frozen
-class _Budget:
-    """What was asked for: one of steps, nfe and times, a start, and how to end."""
-
-    steps: int | None
-    nfe: int | None
-    times: tuple[float, ...] | None
-    start: float | None
-    final: str
-
-
-def _course(pipeline: Pipeline, solver: Solver, field: Field, budget: _Budget) -> Course:
-    """The grid and the plan of this budget, computed once for a pipeline."""
-    key = (budget, *_tolerances(solver))
-    course = pipeline.courses.get(key)
-    if course is None:
-        course = _new_course(pipeline, solver, field, budget)
-        if len(pipeline.courses) >= KEPT:
-            pipeline.courses.clear()
-        pipeline.courses[key] = course
-    return course
-
-
-def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: _Budget) -> Course:
-    steps, nfe, times, start = budget.steps, budget.nfe, budget.times, budget.start
-    if budget.final not in {"data", "none"}:
-        raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
-    _check_budget(solver, steps, nfe, times)
-    low, high = field.span(solver.needs)
-    closing = budget.final == "data" and high < 1.0 and Prediction.DATA in pipeline.path.provides
-    begin = low if start is None else max(low, start)
-    if begin >= high:
-        raise TimeError(f"start = {start} leaves nothing to do: this network is asked up to t = {high:.6g}")
-    grid = pipeline.grid or declared(solver, "grid")
-
-    def grid_of(n: int) -> Tensor:
-        return _grid_times(grid, pipeline.path, n, (begin, high))
-
-    if times is not None:
-        chosen = _given_times(times, begin, high)
-        closing = closing and float(chosen[-1]) == high
-    elif _adaptive(solver):
-        chosen = torch.tensor([begin, high], dtype=torch.float64)
-    elif steps is not None:
-        chosen = grid_of(steps)
-    else:
-        chosen = grid_of(_affordable(solver, field, nfe or 0, grid_of, closing))
-    table = isinstance(solver, TableSolver) and (not closing or hasattr(pipeline.path, "affine"))
-    plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) and table else None
-    sigma = getattr(pipeline.path, "sigma", None)
-    return Course(chosen, plan, closing, scale=float(sigma(chosen[0])) if callable(sigma) else 1.0)
-
-
-def _affordable(solver: Solver, field: Field, nfe: int, grid_of: Callable[[int], Tensor], closing: bool) -> int:
-    """The most steps within so many network calls, each prediction costing what the guidances declare."""
-    each = math.prod(int(declared(guidance, "evals")) for guidance in field.guidances)
-    if isinstance(solver, TableSolver) and hasattr(field.path, "affine"):
-        return solver.steps_for(field, nfe // each, grid_of, final=closing)
-    steps = (nfe // each - closing) // solver.evals_per_step
-    if steps < 1:
-        cost = (solver.evals_per_step + closing) * each
-        raise BudgetError(f"one step of {_title(solver)} costs {cost} network calls; got nfe={nfe}")
-    return steps
-
-
-def _given_times(times: Sequence[float], begin: float, high: float) -> Tensor:
-    """The caller's grid, its ends on those of the span where they differ by float32's rounding."""
-    grid = torch.tensor(times, dtype=torch.float64)
-    for end in (begin, high):
-        grid = torch.where((grid - end).abs() < NEAR, end, grid)
-    if high < 1.0 and len(grid) > 2 and grid[-1] == 1.0:
-        raise TimeError(
-            f"this network is asked up to t = {high:.6g}, and its data prediction closes the run at t = 1 by itself; "
-            f"let times end at {high:.6g}"
-        )
-    grid = check_times(grid, (begin, high))
-    if grid[0] > grid[-1]:
-        raise TimeError(
-            "sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid"
-        )
-    if grid[0] != begin:
-        raise TimeError(
-            f"times must begin at {begin:.6g}, where the first states live; got {grid[0]:.6g}. To go on from later, "
-            "give data and its time, x1= and start=, or states to solver.solve"
-        )
-    return grid
-
-
-def _grid_times(grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: tuple[float, float]) -> Tensor:
-    if grid is None:
-        return torch.linspace(*span, steps + 1, dtype=torch.float64)
-    return check_times(grid.times(path, steps, span), span)
-
-
-def _check_budget(solver: Solver, steps: int | None, nfe: int | None, times: object | None) -> None:
-    given = {name: value for name, value in (("steps", steps), ("nfe", nfe), ("times", times)) if value is not None}
-    if len(given) > 1:
-        raise BudgetError(f"give one of steps=, nfe= and times=; got {' and '.join(f'{name}=' for name in given)}")
-    if _adaptive(solver):
-        if steps is not None or nfe is not None:
-            raise BudgetError(
-                f"{_title(solver)} chooses its own steps; give rtol= and atol= (default 1e-5), or a solver with a "
-                "fixed grid; a limit on its calls is its option max_nfe"
-            )
-        return
-    if not given:
-        raise BudgetError(f"{_title(solver)} has a fixed grid: give one of steps=, nfe= and times=")
-    for name in ("steps", "nfe"):
-        value = given.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-            raise BudgetError(f"{name} must be a whole number ≥ 1; got {value!r}")

@@ -1,0 +1,191 @@
+"""From a budget to a course: the solver with its tolerances, the grid, and the plan, before the first network call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from fm_core.building import origin
+from fm_core.errors import BudgetError, TimeError
+from fm_core.field import Field
+from fm_core.gaussian import check_times
+from fm_core.plan import Plan, TableSolver
+from fm_core.prediction import Prediction
+from fm_core.protocols import ProbabilityPath, Solver, TimeGrid, declared
+
+if TYPE_CHECKING:
+    from fm_core.pipeline import Pipeline
+
+__all__ = ["Budget", "Course", "course_of", "solver_of"]
+
+NEAR = 1e-6
+"""Times closer than this are one: grids often come in float32."""
+
+KEPT = 32
+"""Courses that a pipeline keeps."""
+
+
+@frozen(eq=False)
+class Course:
+    """What is fixed before the first network call.
+
+    Args:
+        times: The grid, float64 `(N+1,)`.
+        plan: The table of a table solver.
+        final: Whether the data prediction closes the run.
+        scale: What source samples are multiplied by to be states at `times[0]`: σ there.
+    """
+
+    times: Tensor
+    plan: Plan | None
+    final: bool
+    scale: float
+
+
+@frozen
+class Budget:
+    """What was asked for: one of steps, nfe and times, a start, and how to end."""
+
+    steps: int | None
+    nfe: int | None
+    times: tuple[float, ...] | None
+    start: float | None
+    final: str
+
+
+def course_of(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget) -> Course:
+    """The grid and the plan of this budget, computed once for a pipeline."""
+    key = (budget, *_tolerances(solver))
+    course = pipeline.courses.get(key)
+    if course is None:
+        course = _new_course(pipeline, solver, field, budget)
+        if len(pipeline.courses) >= KEPT:
+            pipeline.courses.clear()
+        pipeline.courses[key] = course
+    return course
+
+
+def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget) -> Course:
+    steps, nfe, times, start = budget.steps, budget.nfe, budget.times, budget.start
+    if budget.final not in {"data", "none"}:
+        raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
+    _check_budget(solver, steps, nfe, times)
+    low, high = field.span(solver.needs)
+    closing = budget.final == "data" and high < 1.0 and Prediction.DATA in pipeline.path.provides
+    begin = low if start is None else max(low, start)
+    if begin >= high:
+        raise TimeError(f"start = {start} leaves nothing to do: this network is asked up to t = {high:.6g}")
+    grid = pipeline.grid or declared(solver, "grid")
+
+    def grid_of(n: int) -> Tensor:
+        return _grid_times(grid, pipeline.path, n, (begin, high))
+
+    if times is not None:
+        chosen = _given_times(times, begin, high)
+        closing = closing and float(chosen[-1]) == high
+    elif _adaptive(solver):
+        chosen = torch.tensor([begin, high], dtype=torch.float64)
+    elif steps is not None:
+        chosen = grid_of(steps)
+    else:
+        chosen = grid_of(_affordable(solver, field, nfe or 0, grid_of, closing))
+    table = isinstance(solver, TableSolver) and (not closing or hasattr(pipeline.path, "affine"))
+    plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) and table else None
+    sigma = getattr(pipeline.path, "sigma", None)
+    return Course(chosen, plan, closing, scale=float(sigma(chosen[0])) if callable(sigma) else 1.0)
+
+
+def _affordable(solver: Solver, field: Field, nfe: int, grid_of: Callable[[int], Tensor], closing: bool) -> int:
+    """The most steps within so many network calls, each prediction costing what the guidances declare."""
+    each = math.prod(int(declared(guidance, "evals")) for guidance in field.guidances)
+    if isinstance(solver, TableSolver) and hasattr(field.path, "affine"):
+        return solver.steps_for(field, nfe // each, grid_of, final=closing)
+    steps = (nfe // each - closing) // solver.evals_per_step
+    if steps < 1:
+        cost = (solver.evals_per_step + closing) * each
+        raise BudgetError(f"one step of {_title(solver)} costs {cost} network calls; got nfe={nfe}")
+    return steps
+
+
+def _given_times(times: Sequence[float], begin: float, high: float) -> Tensor:
+    """The caller's grid, its ends on those of the span where they differ by float32's rounding."""
+    grid = torch.tensor(times, dtype=torch.float64)
+    for end in (begin, high):
+        grid = torch.where((grid - end).abs() < NEAR, end, grid)
+    if high < 1.0 and len(grid) > 2 and grid[-1] == 1.0:
+        raise TimeError(
+            f"this network is asked up to t = {high:.6g}, and its data prediction closes the run at t = 1 by itself; "
+            f"let times end at {high:.6g}"
+        )
+    grid = check_times(grid, (begin, high))
+    if grid[0] > grid[-1]:
+        raise TimeError(
+            "sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid"
+        )
+    if grid[0] != begin:
+        raise TimeError(
+            f"times must begin at {begin:.6g}, where the first states live; got {grid[0]:.6g}. To go on from later, "
+            "give data and its time, x1= and start=, or states to solver.solve"
+        )
+    return grid
+
+
+def _grid_times(grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: tuple[float, float]) -> Tensor:
+    if grid is None:
+        return torch.linspace(*span, steps + 1, dtype=torch.float64)
+    return check_times(grid.times(path, steps, span), span)
+
+
+def _check_budget(solver: Solver, steps: int | None, nfe: int | None, times: object | None) -> None:
+    given = {name: value for name, value in (("steps", steps), ("nfe", nfe), ("times", times)) if value is not None}
+    if len(given) > 1:
+        raise BudgetError(f"give one of steps=, nfe= and times=; got {' and '.join(f'{name}=' for name in given)}")
+    if _adaptive(solver):
+        if steps is not None or nfe is not None:
+            raise BudgetError(
+                f"{_title(solver)} chooses its own steps; give rtol= and atol= (default 1e-5), or a solver with a "
+                "fixed grid; a limit on its calls is its option max_nfe"
+            )
+        return
+    if not given:
+        raise BudgetError(f"{_title(solver)} has a fixed grid: give one of steps=, nfe= and times=")
+    for name in ("steps", "nfe"):
+        value = given.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+            raise BudgetError(f"{name} must be a whole number ≥ 1; got {value!r}")
+
+
+def solver_of(pipeline: Pipeline, rtol: float | None, atol: float | None) -> Solver:
+    """The pipeline's solver, with these tolerances if it is adaptive."""
+    solver = pipeline.solver
+    if solver is None:
+        raise BudgetError("this pipeline has no solver; give one: pipe.replace(solver='heun')")
+    given = {name: value for name, value in (("rtol", rtol), ("atol", atol)) if value is not None}
+    if not given:
+        return solver
+    if not _adaptive(solver):
+        raise BudgetError(
+            f"{', '.join(given)} given, but {_title(solver)} has a fixed grid; give steps=, nfe= or times="
+        )
+    return attrs.evolve(solver, **given)  # type: ignore[misc]
+
+
+def _tolerances(solver: Solver) -> tuple[float, ...]:
+    """rtol and atol of an adaptive solver, nothing for one with a fixed grid."""
+    return (solver.rtol, solver.atol) if hasattr(solver, "rtol") and hasattr(solver, "atol") else ()
+
+
+def _adaptive(solver: Solver) -> bool:
+    return bool(_tolerances(solver))
+
+
+def _title(solver: object) -> str:
+    spec = origin(solver)
+    return f"the solver {spec.name!r}" if spec else f"the solver {type(solver).__name__}"
