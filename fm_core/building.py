@@ -16,7 +16,17 @@ from fm_core.discovery import Source, brief, remedy
 from fm_core.errors import FMError, PluginError, SavedFileError, did_you_mean
 from fm_core.hookspecs import Component
 
-__all__ = ["RESERVED", "OptionError", "Spec", "build_target", "import_target", "origin", "remember", "to_config"]
+__all__ = [
+    "RESERVED",
+    "OptionError",
+    "Spec",
+    "build_target",
+    "import_target",
+    "name_of",
+    "origin",
+    "remember",
+    "to_config",
+]
 
 RESERVED = ("kind", "name")
 """Keys of a configuration that say what to build; all others are options."""
@@ -99,6 +109,12 @@ def origin(built: object) -> Spec | None:
     """Where an object came from, or None if the registry did not build this very object."""
     reference, spec = _ORIGINS.get(id(built), (None, None))
     return spec if reference is not None and reference() is built else None
+
+
+def name_of(part: object) -> str:
+    """The registry name of a part, or the name of its class where the registry did not build it."""
+    spec = origin(part)
+    return spec.name if spec else type(part).__name__
 
 
 def to_config(built: object) -> dict[str, Any]:

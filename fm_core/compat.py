@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from fm_core.building import origin
+from fm_core.building import name_of, origin
 from fm_core.errors import did_you_mean
 from fm_core.field import schedule_fingerprint
 from fm_core.prediction import Prediction
@@ -131,7 +131,7 @@ def _predictions(pipeline: Pipeline) -> Iterator[Problem]:
         for kind in sorted(needs - provides):
             if not _only_score(path, kind):
                 yield Problem(
-                    f"the {role} {_name(part)} needs {str(kind)!r}, which this path does not give",
+                    f"the {role} {name_of(part)!r} needs {str(kind)!r}, which this path does not give",
                     known,
                     f"choose a {role} that needs one of these, or another path",
                 )
@@ -155,7 +155,7 @@ def _score(pipeline: Pipeline) -> Iterator[Problem]:
                 "solver": "use a deterministic solver (euler, heun, …), or independent pairs from a Gaussian source",
                 "objective": "use the 'cfm' objective, or an independent coupling and a Gaussian source",
             }.get(role, "drop this guidance, or train with an independent coupling and a Gaussian source")
-            yield Problem(f"the {role} {_name(part)} {what} the score, which is not known here", why, fix)
+            yield Problem(f"the {role} {name_of(part)!r} {what} the score, which is not known here", why, fix)
     if Prediction.SCORE in pipeline.model.predicts:
         yield Problem(
             "the model predicts the score, which is not known here",
@@ -167,7 +167,7 @@ def _score(pipeline: Pipeline) -> Iterator[Problem]:
 def _why_no_score(pipeline: Pipeline) -> str | None:
     coupling, trained = pipeline.coupling, getattr(pipeline.model, "trained", None)
     if coupling is not None and not declared(coupling, "independent"):
-        return f"the coupling {_name(coupling)} pairs x0 with x1"
+        return f"the coupling {name_of(coupling)!r} pairs x0 with x1"
     if getattr(pipeline.path, "source", None) is not None:
         return "the source of this path is not Gaussian noise"
     if trained is not None and not trained.independent:
@@ -215,8 +215,3 @@ def _trained_elsewhere(pipeline: Pipeline) -> Iterator[Problem]:
 
 def _listed(kinds: Iterable[str]) -> str:
     return ", ".join(sorted(kinds)) or "nothing"
-
-
-def _name(part: object) -> str:
-    spec = origin(part)
-    return repr(spec.name) if spec else type(part).__name__

@@ -12,7 +12,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from fm_core.building import origin
+from fm_core.building import name_of
 from fm_core.errors import BudgetError, TimeError
 from fm_core.field import Field
 from fm_core.gaussian import check_times
@@ -187,5 +187,4 @@ def _adaptive(solver: Solver) -> bool:
 
 
 def _title(solver: object) -> str:
-    spec = origin(solver)
-    return f"the solver {spec.name!r}" if spec else f"the solver {type(solver).__name__}"
+    return f"the solver {name_of(solver)!r}"

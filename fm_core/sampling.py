@@ -30,7 +30,7 @@ from fm_core.shapes import check_batch, map_tensors
 if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
 
-__all__ = ["Samples", "evaluating", "sample"]
+__all__ = ["Samples", "evaluating", "sample", "whole_shape"]
 
 
 @frozen(eq=False)
@@ -333,14 +333,7 @@ def _state(
         raise ShapeError("say what to sample by one of: a shape (B, *D), x0= source samples, or x1= data with start=")
     if x0 is not None and x1 is not None and x0.shape != x1.shape:
         raise ShapeError(f"x0 and x1 must have one shape; got {tuple(x0.shape)} and {tuple(x1.shape)}")
-    if isinstance(shape, int):
-        trained = getattr(pipeline.model, "trained", None)
-        if trained is None or trained.event_shape is None:
-            raise ShapeError(
-                f"the network does not remember the shape of a sample; give it: ({shape}, *D) instead of {shape}"
-            )
-        shape = (shape, *trained.event_shape)
-    whole = tuple(given.shape) if given is not None else tuple(shape or ())
+    whole = tuple(given.shape) if given is not None else whole_shape(pipeline, shape if shape is not None else ())
     if len(whole) < 2 or min(whole) < 1:
         raise ShapeError(f"states have the shape (B, *D) with B ≥ 1 and at least one dimension D; got {whole}")
     if given is not None and not given.is_floating_point():
@@ -354,6 +347,22 @@ def _state(
             "Move the network: pipe.to(device, dtype)"
         )
     return whole, torch.device(device or default_device), dtype or default_dtype
+
+
+def whole_shape(pipeline: Pipeline, shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape `(B, *D)`, with D from the network's training where only B is given.
+
+    Raises:
+        ShapeError: If the network does not remember D.
+    """
+    if not isinstance(shape, int):
+        return tuple(shape)
+    trained = getattr(pipeline.model, "trained", None)
+    if trained is None or trained.event_shape is None:
+        raise ShapeError(
+            f"the network does not remember the shape of a sample; give it: ({shape}, *D) instead of {shape}"
+        )
+    return (shape, *trained.event_shape)
 
 
 def _start(x1: Tensor | None, start: float | None) -> float | None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fm_core import CompatError, Pairs, Pipeline, Problem
-from fm_core.building import origin
+from fm_core.building import name_of
 from fm_core.protocols import declared
 from fm_core.randomness import BlockGenerator, fresh_seed
+from fm_core.sampling import whole_shape
 
 __all__ = ["reflow"]
 
@@ -61,24 +61,12 @@ def reflow(
             ]
         )
     seed = fresh_seed() if seed is None else seed
-    whole = _whole(teacher, shape)
+    whole = whole_shape(teacher, shape)
     device, dtype = teacher.placement
     draws = BlockGenerator(seed, 0, whole[0], device)
     x0 = draws.draw(lambda n, g: teacher.path.sample_source((n, *whole[1:]), generator=g, dtype=dtype, device=device))
     out = teacher.sample(x0=x0, cond=cond, steps=steps, nfe=nfe, times=times, seed=seed, chunk=chunk)
-    spec = origin(teacher.solver)
-    solver = spec.name if spec else type(teacher.solver).__name__
+    solver = name_of(teacher.solver)
     return Pairs(
         x0, out.x, cond, provenance=f"reflow: {whole[0]} pairs by {solver}, {out.nfe} network calls, seed {seed}"
     )
-
-
-def _whole(teacher: Pipeline, shape: int | Sequence[int]) -> torch.Size:
-    if not isinstance(shape, int):
-        return torch.Size(shape)
-    trained = getattr(teacher.model, "trained", None)
-    if trained is None or trained.event_shape is None:
-        raise ValueError(
-            f"the teacher does not remember the shape of a sample; give it: ({shape}, *D) instead of {shape}"
-        )
-    return torch.Size((shape, *trained.event_shape))
