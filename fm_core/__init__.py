@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fm_core.errors import (
         BudgetError as BudgetError,
         CompatError as CompatError,
+        ConditionError as ConditionError,
         DataError as DataError,
         DivergenceError as DivergenceError,
         FitError as FitError,
@@ -55,6 +56,7 @@ _HOME = {
     "errors": (
         "BudgetError",
         "CompatError",
+        "ConditionError",
         "DataError",
         "DivergenceError",
         "FMError",

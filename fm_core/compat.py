@@ -9,6 +9,7 @@ under counts as much as what it is composed with.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -66,7 +67,8 @@ def problems(pipeline: Pipeline) -> list[Problem]:
     malformed = [problem for kind, part in _parts(pipeline) for problem in _malformed(kind, part)]
     if malformed:
         return malformed
-    return [*_geometry(pipeline), *_predictions(pipeline), *_score(pipeline), *_trained_elsewhere(pipeline)]
+    checks = (_geometry, _predictions, _refused, _score, _layers, _trained_elsewhere)
+    return [problem for check in checks for problem in check(pipeline)]
 
 
 def _parts(pipeline: Pipeline) -> Iterator[tuple[str, object]]:
@@ -140,6 +142,31 @@ def _predictions(pipeline: Pipeline) -> Iterator[Problem]:
 def _only_score(path: object, kind: Prediction) -> bool:
     """A Gaussian path withholds the score for its source alone: `_score` explains that better."""
     return kind == Prediction.SCORE and getattr(path, "source", None) is not None
+
+
+def _refused(pipeline: Pipeline) -> Iterator[Problem]:
+    refused: frozenset[Prediction] = getattr(getattr(pipeline.path, "schedule", None), "refused", frozenset())
+    kinds = [kind for kind in pipeline.model.predicts if kind in refused]
+    if kinds and len(kinds) == len(pipeline.model.predicts):
+        yield Problem(
+            f"the model predicts {_listed(kinds)}, which this schedule refuses",
+            "it begins at zero signal-to-noise ratio, α(0) = 0, and is asked there: the state is the noise itself, so "
+            f"{_listed(kinds)} of it say nothing of the data, and no conversion can get them back",
+            "train the network to predict 'v' or 'data' (objective='v' or 'data'), or compose it with the schedule "
+            "without zero_terminal_snr",
+        )
+
+
+def _layers(pipeline: Pipeline) -> Iterator[Problem]:
+    layered = [(layer, g) for g in pipeline.guidance if (layer := declared(g, "layer")) is not None]
+    for (below, inner), (above, outer) in pairwise(layered):
+        if above < below:
+            yield Problem(
+                f"the guidance {name_of(inner)!r} stands inside {name_of(outer)!r}",
+                f"{name_of(outer)!r} extrapolates between answers of what is inside it, and would extrapolate the term "
+                f"that {name_of(inner)!r} adds as well",
+                f"list it the other way round, the innermost first: guidance=[{name_of(outer)!r}, {name_of(inner)!r}]",
+            )
 
 
 def _score(pipeline: Pipeline) -> Iterator[Problem]:

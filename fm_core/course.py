@@ -78,7 +78,8 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
         raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
     _check_budget(solver, steps, nfe, times)
     low, high = field.span(solver.needs)
-    closing = budget.final == "data" and high < 1.0 and Prediction.DATA in pipeline.path.provides
+    ends_noisy = high < 1.0 or bool(declared(pipeline.path, "closing"))
+    closing = budget.final == "data" and ends_noisy and Prediction.DATA in pipeline.path.provides
     begin = low if start is None else max(low, start)
     if begin >= high:
         raise TimeError(f"start = {start} leaves nothing to do: this network is asked up to t = {high:.6g}")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetError",
     "CompatError",
+    "ConditionError",
     "DataError",
     "DivergenceError",
     "FMError",
@@ -48,6 +49,10 @@ class ShapeError(FMError, ValueError):
 
 class TimeError(FMError, ValueError):
     """Times outside the interval in which the path or the network is defined, or not strictly monotone."""
+
+
+class ConditionError(FMError, ValueError):
+    """A condition that is missing, out of range, or not of the network's form."""
 
 
 class DataError(FMError, ValueError):

@@ -84,23 +84,31 @@ class Model:
         return self.net(x_t, t) if cond is None else self.net(x_t, t, cond)
 
 
+def _active(guidances: Iterable[Guidance]) -> tuple[Guidance, ...]:
+    return tuple(guidance for guidance in guidances if not declared(guidance, "off"))
+
+
 @frozen(eq=False)
 class Field:
     """A model on a path, with guidances around it, the first innermost.
 
     Attributes:
         inner: The field inside the outermost guidance; None without guidance.
+        guidances: Those that change something: what is `off` is left out.
         native: The kind in which predictions arrive: the outermost guidance's `acts_on`, else the model's own.
         arriving: All kinds that arrive from one call: several from a network with several outputs.
+        memory: What guidances keep from call to call, such as a momentum, each under its own key. A sampling run has
+            fields of its own, so it ends with the run and is not shared between threads.
     """
 
     model: VectorFieldModel
     path: ProbabilityPath
-    guidances: tuple[Guidance, ...] = ()
+    guidances: tuple[Guidance, ...] = attribute(default=(), converter=_active)
     inner: Field | None = attribute(init=False)
     native: Prediction = attribute(init=False)
     _calls: list[int] = attribute(factory=lambda: [0], init=False, repr=False)
     arriving: tuple[Prediction, ...] = attribute(init=False, repr=False)
+    memory: dict[Any, Any] = attribute(factory=dict, init=False, repr=False)
 
     @inner.default
     def _inner(self) -> Field | None:
@@ -132,6 +140,14 @@ class Field:
     def calls(self) -> int:
         """How often the network has been called through this field, by whatever asked."""
         return self._calls[0] if self.inner is None else self.inner.calls
+
+    def beside(self, model: VectorFieldModel) -> Field:
+        """The unguided field of another model on this path, whose network calls are counted with this one's."""
+        other, innermost = Field(model, self.path), self
+        while innermost.inner is not None:
+            innermost = innermost.inner
+        object.__setattr__(other, "_calls", innermost._calls)
+        return other
 
     def predict(self, x_t: Tensor, t: Tensor | float, cond: Any, *kinds: str, until: Tensor | None = None) -> Any:
         """Predictions of the asked kinds at `(x_t, t)`, from one network call.

@@ -49,9 +49,11 @@ Source = Callable[[int, torch.Generator | None], Tensor]
 class Schedule(Protocol):
     """Two functions of time, elementwise on tensors of any shape.
 
-    Optional, in closed form: `d_alpha(t)`, `d_sigma(t)`, `t_of_log_snr(log_snr)` with `log_snr = 2·log(α/σ)`; and
-    `span`, the closed interval in which networks of this schedule are defined (default `(0, 1)`; DDPM's stop at
-    `1 − 1/N`).
+    Optional, in closed form: `d_alpha(t)`, `d_sigma(t)`, `t_of_log_snr(log_snr)` with `log_snr = 2·log(α/σ)`; `span`,
+    the closed interval in which networks of this schedule are defined (default `(0, 1)`; DDPM's stop at `1 − 1/N`);
+    `closing`, whether σ(1) > 0 is noise that the data prediction takes away when a run reaches t = 1 (default False);
+    `refused`, kinds that a network must not predict here, since at a time where it is asked they say nothing of the
+    data (default none; noise and score under zero-terminal SNR).
     """
 
     def alpha(self, t: Tensor) -> Tensor: ...
@@ -110,6 +112,11 @@ class GaussianPath:
     def provides(self) -> frozenset[Prediction]:
         """All five predictions; without `score` where the source is not Gaussian."""
         return GAUSSIAN_KINDS if self.source is None else GAUSSIAN_KINDS - {Prediction.SCORE}
+
+    @property
+    def closing(self) -> bool:
+        """Whether the data prediction closes a run that reaches t = 1: there σ > 0 is noise to be taken away."""
+        return bool(getattr(self.schedule, "closing", False))
 
     def alpha(self, t: Tensor) -> Tensor:
         """Weight of the data, elementwise."""

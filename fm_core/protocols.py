@@ -47,7 +47,10 @@ DEFAULTS: dict[str, Any] = {
     "pool": None,
     "acts_on": None,
     "evals": 1,
+    "off": False,
+    "layer": None,
     "stochastic": False,
+    "closing": False,
 }
 """What an attribute means where a component does not have it."""
 
@@ -91,7 +94,8 @@ class ProbabilityPath(Protocol):
     `provides` are the predictions that `target` and `convert` can give. Optional: `geometry` (default "euclidean");
     `span(src, needs)`, the closed interval in which a network that predicts `src` may be asked for `needs` (default
     `(0, 1)`); `affine(t, src, dst)`, the coefficients by which tables fold conversions in; `sigma(t)`, by which a
-    source sample is scaled where sampling starts (default 1).
+    source sample is scaled where sampling starts (default 1); `closing`, whether the data prediction closes a run that
+    reaches t = 1 (default False).
     """
 
     @property
@@ -161,7 +165,10 @@ class Guidance(Protocol):
     """A field made from a field.
 
     Optional: `acts_on`, the space its arithmetic is right in (default None: any); `evals`, the network calls of one
-    guided prediction (default 1).
+    guided prediction (default 1); `off`, whether it changes nothing (default False), in which case a field leaves it
+    out; `layer`, 0 for one that extrapolates between answers of the field inside it, 1 for one that adds a term of its
+    own and must not be extrapolated (default None: anywhere), never falling from the innermost to the outermost;
+    `select(rows) -> Guidance`, of one that holds something for every sample, the guidance of a slice of them.
     """
 
     @property

@@ -23,7 +23,7 @@ from fm_core.field import Field
 from fm_core.gaussian import check_times
 from fm_core.plan import execute
 from fm_core.prediction import Prediction
-from fm_core.protocols import OnStep, ProbabilityPath, Solver, VectorFieldModel
+from fm_core.protocols import Guidance, OnStep, ProbabilityPath, Solver, VectorFieldModel
 from fm_core.randomness import BlockGenerator, fresh_seed
 from fm_core.shapes import check_batch, map_tensors
 
@@ -197,6 +197,7 @@ def _carry(
 ) -> Samples:
     """One chunk of samples, from its draw to its finite check."""
     cond = map_tensors(lambda tensor: tensor[rows].to(drawing.device), cond)
+    field = Field(field.model, field.path, tuple(_of_rows(guidance, rows, drawing) for guidance in field.guidances))
     states: list[Tensor] = []
     hook = registry.observers("fm_sample_step")
     watchers: list[OnStep] = [on_step] if on_step else []
@@ -204,14 +205,20 @@ def _carry(
         watchers.append(lambda _, x: states.append(x))
     if hook is not None:
         watchers.append(lambda t, x: registry.notify(hook, t=t, x=x))
-    counting = Field(field.model, field.path, field.guidances)
-    x = _run(counting, solver, course, drawing, rows, cond, _all(watchers))
+    x = _run(field, solver, course, drawing, rows, cond, _all(watchers))
     finite = x.isfinite()
     status = finite.flatten(1).all(1) if not finite.all() else x.new_ones(len(x), dtype=torch.bool)
     if throw and not status.all():
         raise _located(field, solver, course, drawing, rows, cond, int((~status).sum()))
     times = torch.cat([course.times, course.times.new_ones(1)]) if course.final else course.times
-    return Samples(x, counting.calls, drawing.seed, times, status, torch.stack(states) if trajectory else None)
+    return Samples(x, field.calls, drawing.seed, times, status, torch.stack(states) if trajectory else None)
+
+
+def _of_rows(guidance: Guidance, rows: slice, drawing: _Drawing) -> Guidance:
+    """A guidance that holds something for every sample, for these alone."""
+    if rows.stop - rows.start == drawing.shape[0] or not hasattr(guidance, "select"):
+        return guidance
+    return guidance.select(rows)  # type: ignore[no-any-return]
 
 
 def _run(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fm_core.errors import ShapeError
 
-__all__ = ["batch_time", "check_batch", "map_tensors", "over", "tensors_of", "time_dtype"]
+__all__ = ["batch_time", "check_batch", "map_tensors", "over", "tensors_of", "time_dtype", "zip_tensors"]
 
 
 def time_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -60,6 +60,16 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return type(tree)(map_tensors(function, value) for value in tree)
     return tree
+
+
+def zip_tensors(function: Callable[[Tensor, Tensor], Any], tree: Any, other: Any) -> Any:
+    """The pytree with `function` applied to every tensor of it and the one in its place in `other`; other leaves stay.
+
+    >>> zip_tensors(torch.add, {"label": torch.tensor([1, 2])}, {"label": torch.tensor([3, 4])})
+    {'label': tensor([4, 6])}
+    """
+    others = iter(tensors_of(other))
+    return map_tensors(lambda tensor: function(tensor, next(others)), tree)
 
 
 def tensors_of(tree: Any) -> list[Tensor]:

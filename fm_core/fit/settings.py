@@ -27,6 +27,11 @@ def _positive(instance: object, attribute: Attribute[Any], value: Any) -> None:
         raise BudgetError(f"{attribute.name} is a positive number; got {value!r}")
 
 
+def _probability(instance: object, attribute: Attribute[Any], value: Any) -> None:
+    if not 0 <= value <= 1:
+        raise BudgetError(f"{attribute.name} is a probability in [0, 1]; got {value!r}")
+
+
 @frozen(kw_only=True)
 class Settings:
     """The arguments of `fit`, as it describes them, with their defaults resolved.
@@ -47,6 +52,7 @@ class Settings:
     validate_every: int | None = field(validator=_at_least(1))
     autocast: torch.dtype | None
     prefetch: int = field(validator=_at_least(0))
+    cond_dropout: float = field(validator=_probability)
     max_bad: int = field(validator=_at_least(1))
     progress: bool | None
     checkpoint: Path | None
@@ -76,5 +82,6 @@ class Settings:
             "warmup": self.warmup,
             "ema": self.ema,
             "clip": self.clip,
+            "cond_dropout": self.cond_dropout,
             "autocast": None if self.autocast is None else str(self.autocast),
         }

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fm_core.errors import FitError, ShapeError
 from fm_core.field import Field, Model
+from fm_core.fit.dropout import drop_condition
 from fm_core.fit.ema import EMA
 from fm_core.fit.optim import make_optimizer, make_schedule
 from fm_core.fit.rows import Rows
@@ -83,7 +84,7 @@ class Stepper:
         self.optimizer = make_optimizer(self.parameters, settings.lr, settings.optimizer)
         self.schedule = make_schedule(self.optimizer, settings.lr_schedule, settings.steps, settings.warmup)
         self._objective = pipeline.objective
-        self._clip = settings.clip
+        self._clip, self._dropout = settings.clip, settings.cond_dropout
         self._noise = make_generator(spawn_seed(settings.seed, TIME), device)
         self._autocast: Any = None
         self._scaler: torch.amp.GradScaler | None = None
@@ -105,6 +106,10 @@ class Stepper:
         Returns:
             The mean loss of the batch, and whether the step was taken.
         """
+        if self._dropout:
+            null = self.field.model.null  # type: ignore[attr-defined]  # `fit` has seen that it is there
+            cond = drop_condition(batch.cond, null, self._dropout, batch.x1.shape[0], self._noise)
+            batch = batch._replace(cond=cond)
         self.t, losses = point_losses(self.field, self._objective, batch, self._noise, self._autocast)
         if not self._checked:
             self._check(losses, batch.x1.shape[0])

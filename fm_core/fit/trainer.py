@@ -17,6 +17,7 @@ from attrs import evolve
 
 from fm_core.fit.checks import batch_size_of, fingerprint, net_of, provenance_of
 from fm_core.fit.data import open_data
+from fm_core.fit.dropout import require_null
 from fm_core.fit.global_rng import own_randomness
 from fm_core.fit.optim import OptimizerFactory, ScheduleFactory
 from fm_core.fit.result import FitResult
@@ -47,6 +48,7 @@ def fit(
     warmup: int = 0,
     ema: float | None = 0.999,
     clip: float | None = None,
+    cond_dropout: float = 0.0,
     validation: Any = None,
     validate_every: int | None = None,
     autocast: torch.dtype | None = None,
@@ -75,6 +77,8 @@ def fit(
         warmup: Steps over which the learning rate first rises linearly.
         ema: Decay of the average of the weights (it warms up), None for no average.
         clip: Largest norm of the gradient; larger ones are scaled down to it.
+        cond_dropout: Probability with which a sample is trained under the model's `null` condition in place of its own,
+            as classifier-free guidance needs it.
         validation: Data of any of the kinds above, whose loss is measured with the averaged weights on draws that never
             change.
         validate_every: Steps between two measurements; None measures ten times.
@@ -95,6 +99,7 @@ def fit(
         FitError: For a training that had to stop; its `result` has what was reached.
     """
     net = net_of(pipeline)
+    require_null(pipeline.model, cond_dropout)
     rows = open_data(data)
     provenance = provenance_of(pipeline, data)
     where = None if checkpoint is None else Path(checkpoint)
@@ -108,6 +113,7 @@ def fit(
         warmup=warmup,
         ema=ema,
         clip=clip,
+        cond_dropout=cond_dropout,
         validate_every=validate_every,
         autocast=autocast,
         prefetch=prefetch,

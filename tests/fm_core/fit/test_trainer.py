@@ -517,3 +517,46 @@ def test_the_bar_is_silent_in_tests_and_shown_on_request(
     assert out == ""
     assert "3/3" in err
     assert "loss" in err
+
+
+def _conditional(null=-1.0):
+    class Net(nn.Module):
+        """Remembers the conditions that it was trained under."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2))
+            self.seen = []
+
+        def forward(self, x_t, t, cond=None):
+            self.seen.append(cond)
+            return self.weight * x_t
+
+    return fm.compose(path="linear", objective="cfm", model=fm.Model(Net(), predicts="velocity", null=null))
+
+
+def _conditions(pipe, rate, **options):
+    data = (torch.randn(512, 2), torch.arange(512.0)[:, None].expand(512, 3).contiguous())
+    result = pipe.fit(data, steps=4, batch_size=512, seed=0, ema=None, cond_dropout=rate, **options)
+    return result.raw.model.net.seen[:4]
+
+
+def test_conditions_are_dropped_whole_and_at_the_rate():
+    seen = _conditions(_conditional(), 0.25)
+    dropped = torch.stack(seen) == -1
+    assert torch.equal(dropped.any(2), dropped.all(2))  # a sample's condition whole, or not at all
+    assert abs(dropped[..., 0].float().mean() - 0.25) < 0.04
+    assert not torch.equal(dropped[0], dropped[1])
+    for again, first in zip(_conditions(_conditional(), 0.25, prefetch=2), seen, strict=True):
+        assert torch.equal(again, first)
+    assert not any((cond == -1).any() for cond in _conditions(_conditional(), 0.0))
+    assert all((cond == -1).all() for cond in _conditions(_conditional(), 1.0))
+
+
+def test_what_cannot_be_dropped_is_refused_before_the_first_step():
+    with pytest.raises(fm.CompatError, match="name it"):
+        _conditions(_conditional(null=None), 0.1)
+    with pytest.raises(fm.ConditionError, match="train on"):
+        _conditional().fit(torch.randn(8, 2), steps=1, batch_size=8, cond_dropout=0.1)
+    with pytest.raises(fm.BudgetError, match="probability"):
+        _conditional().fit(torch.randn(8, 2), steps=1, batch_size=8, cond_dropout=1.5)
