@@ -3,9 +3,10 @@
     wasserstein2             W2² = min_π E‖x − π(x)‖², exact
     sliced_wasserstein2      SW2² = E_θ W2²(⟨θ, x⟩, ⟨θ, y⟩), θ uniform on the sphere
     energy_distance          2E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖
+    frechet                  W2² between the Gaussians of equal moments, of samples or of their features (FID)
     normalized_path_energy   |∫E‖v‖² dt − W2²(q0, q1)| / W2²(q0, q1)
 
-The first three are called with samples, `metric(x, y)` of shapes `(n, *D)` and `(m, *D)`, and return a float, computed
+The first four are called with samples, `metric(x, y)` of shapes `(n, *D)` and `(m, *D)`, and return a float, computed
 in float64. None of them is 0 between two finite samples of one law: read each beside its `floor`, its mean between
 independent draws of the very same generator at the very same n. The last one takes a velocity field and the two ends;
 it has a floor of its own.
@@ -46,6 +47,13 @@ def fm_components() -> list[Component]:
             f"{here}.energy_distance:EnergyDistance",
             "Energy distance, biased (≥ 0) or unbiased",
             "https://doi.org/10.1016/j.jspi.2013.03.018",
+        ),
+        Component(
+            "metric",
+            "frechet",
+            f"{here}.frechet:Frechet",
+            "Fréchet distance of means and covariances, as in the FID",
+            "https://arxiv.org/abs/1706.08500",
         ),
         Component(
             "metric",
