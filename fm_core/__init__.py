@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fm_core.fit.checkpoint import load as load
     from fm_core.fit.data import Pairs as Pairs
     from fm_core.fit.trainer import FitResult as FitResult
+    from fm_core.foreign import load_diffusers as load_diffusers
     from fm_core.gaussian import GaussianPath as GaussianPath, Schedule as Schedule
     from fm_core.hookspecs import hookimpl as hookimpl
     from fm_core.matching import Matching as Matching
@@ -72,6 +73,7 @@ _HOME = {
     "fit.checkpoint": ("load",),
     "fit.data": ("Pairs",),
     "fit.trainer": ("FitResult",),
+    "foreign": ("load_diffusers",),
     "gaussian": ("GaussianPath", "Schedule"),
     "hookspecs": ("hookimpl",),
     "matching": ("Matching",),

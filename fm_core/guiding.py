@@ -183,12 +183,13 @@ def renoised(path: Any, t: Tensor, until: Tensor) -> Tensor:
 
         c = α_s/(α_s − r) = 1/(1 − e^{−h}),    h = log(α_s/σ_s) − log(α_t/σ_t),
 
-    which is 1 where the step ends at the data (σ_s = 0).
+    which is 1 where the step ends at the data (σ_s = 0), and is taken to be 1 where there is no step (s = t, the data
+    prediction that closes a run).
 
     Args:
         path: Gaussian path.
         t: Times of the predictions, shape `(B,)`.
-        until: Times the solver is going to, shape `(B,)`, not equal to t.
+        until: Times the solver is going to, shape `(B,)`.
     """
     now, then = (path.log_snr(times.to(torch.float64)) for times in (t, until))
-    return -1 / torch.expm1((now - then) / 2)
+    return torch.where(until == t, 1.0, -1 / torch.expm1((now - then) / 2))

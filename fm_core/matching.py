@@ -12,7 +12,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,23 +21,13 @@ from torch import Tensor
 from fm_core.prediction import Prediction, as_prediction
 from fm_core.protocols import PathSample, ProbabilityPath, span_of
 from fm_core.shapes import over
+from fm_core.training_times import TimeSampler, as_time_sampler, uniform
+from fm_core.weighting import Weighting, as_weighting
 
 if TYPE_CHECKING:
     from fm_core.field import Field
 
-__all__ = ["Matching", "TimeSampler", "uniform"]
-
-TimeSampler = Callable[[ProbabilityPath, int, torch.Generator | None, torch.device | str | None], Tensor]
-"""Draws training times `(path, batch, generator, device) -> (B,)` in the unit interval, which is then mapped to the
-path's span.
-"""
-
-
-def uniform(
-    path: ProbabilityPath, batch: int, generator: torch.Generator | None, device: torch.device | str | None
-) -> Tensor:
-    """Times uniform on [0, 1), shape `(B,)`."""
-    return torch.rand(batch, generator=generator, device=device)
+__all__ = ["Matching"]
 
 
 @frozen
@@ -47,13 +36,18 @@ class Matching:
 
     Args:
         kind: The prediction that is matched.
-        time: How training times are drawn.
-        weight: Weight of a time, `weight(path, t) -> (B,)`, ≥ 0; None is 1.
+        time: How training times are drawn: a name of `fm_core.training_times`, a mapping `{"name": …, **options}`, or
+            a `TimeSampler`.
+        weight: Weight of a time: a name of `fm_core.weighting`, a mapping, a `Weighting`, or a function of what is
+            matched, `weight(path, t) -> (B,)`, ≥ 0; None is 1.
+
+    >>> Matching("noise", weight={"name": "min_snr", "gamma": 5.0}, time="stratified").needs == {"noise"}
+    True
     """
 
     kind: Prediction = attribute(converter=as_prediction)
-    time: TimeSampler = uniform
-    weight: Callable[[ProbabilityPath, Tensor], Tensor] | None = None
+    time: TimeSampler = attribute(default=uniform, converter=as_time_sampler)
+    weight: Weighting | None = attribute(default=None, converter=as_weighting)
 
     @property
     def needs(self) -> frozenset[Prediction]:
@@ -68,13 +62,13 @@ class Matching:
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Training times inside the path's span, shape `(B,)`."""
-        low, high = span_of(path, self.kind, self.needs)
-        unit = self.time(path, batch, generator, device)
-        return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
+        """Training times where the prediction and its weight exist, shape `(B,)`."""
+        exists = frozenset() if self.weight is None else self.weight.exists
+        span = span_of(path, self.kind, self.needs | exists)
+        return self.time(path, batch, span, generator, device)
 
     def loss(self, field: Field, sample: PathSample, cond: Any = None) -> Tensor:
         """Weighted squared error of every sample, averaged over its event, shape `(B,)`."""
         error = field.predict(sample.x_t, sample.t, cond, self.kind) - field.path.target(sample, self.kind)
         loss: Tensor = error.square().flatten(1).mean(1)
-        return loss if self.weight is None else over(self.weight(field.path, sample.t), loss) * loss
+        return loss if self.weight is None else over(self.weight(field.path, sample.t, self.kind), loss) * loss

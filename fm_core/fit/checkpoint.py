@@ -184,9 +184,8 @@ def _optional(kind: str, part: object | None) -> Config | None:
 
 def _network_config(model: object, net: nn.Module) -> Config | None:
     """Name and options of the model or of its network; None for one made by hand."""
-    if getattr(model, "call", None) is not None:
-        return None  # how to call it is code
-    for built in (model, net):
+    called_by_hand = getattr(model, "call", None) is not None  # how to call it is code, unless the registry made it so
+    for built in (model,) if called_by_hand else (model, net):
         spec = origin(built)
         if spec is not None and spec.kind == "model":
             return _config("model", built)

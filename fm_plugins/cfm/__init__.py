@@ -3,7 +3,8 @@
 Lipman et al. 2023 (FM) take the conditional paths `p_t(x|x1) = N(t·x1, (1 − (1 − σ_min)t)²·I)`, which are `x_t = t·x1
 + (1 − (1 − σ_min)t)·x0` with x0 ~ N(0, I), and the conditional velocity `x1 − (1 − σ_min)·x0`: the path `linear` with
 `sigma_min`. Their optimal-transport paths run in this library's time (their t = 0 is noise too); their
-variance-exploding and variance-preserving paths are Gaussian paths with other schedules.
+variance-exploding and variance-preserving conditional paths (equations 16 to 19) are the paths `ve` and `vp` of
+`fm_plugins.score_sde`, whose conditional velocities are their `σ'/σ·(x − μ) + μ'`.
 
 Tong et al. 2024 (I-CFM) take any source, pair it independently with the data, and smooth the segment by a third noise
 of constant scale: `x_t = (1 − t)·x0 + t·x1 + σ·ε`, velocity `x1 − x0`: the path `icfm`. With σ = 0 it is `linear`

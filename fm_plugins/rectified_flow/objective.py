@@ -6,32 +6,10 @@ References:
 
 from __future__ import annotations
 
-import torch
-from attrs import field, frozen, validators
-from torch import Tensor
+from fm_core import Matching, Prediction
+from fm_core.training_times import LogitNormal
 
-from fm_core import Matching, Prediction, ProbabilityPath
-
-__all__ = ["LogitNormal", "rectified_flow"]
-
-
-@frozen
-class LogitNormal:
-    """Times `1/(1 + exp(−(mean + std·z)))`, z ~ N(0, 1).
-
-    Args:
-        mean: Location on the logit scale: positive looks more often near the data (t = 1).
-        std: Scale on the logit scale.
-    """
-
-    mean: float = 0.0
-    std: float = field(default=1.0, validator=validators.gt(0.0))
-
-    def __call__(
-        self, path: ProbabilityPath, batch: int, generator: torch.Generator | None, device: torch.device | str | None
-    ) -> Tensor:
-        """Times of shape `(B,)` in (0, 1)."""
-        return torch.randn(batch, generator=generator, device=device).mul_(self.std).add_(self.mean).sigmoid_()
+__all__ = ["rectified_flow"]
 
 
 def rectified_flow(mean: float = 0.0, std: float = 1.0) -> Matching:

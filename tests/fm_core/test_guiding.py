@@ -121,6 +121,12 @@ def test_a_renoised_change_moves_the_data_and_leaves_the_noise(path, pair):
     torch.testing.assert_close(step(data + factor * change), step(data) + path.alpha(s) * change)
 
 
+def test_where_there_is_no_step_nothing_is_renoised():
+    """The closing data prediction asks at t = until, at t = 1 even where σ is 0 on both sides."""
+    t = torch.tensor([0.3, 1.0])
+    assert guiding.renoised(PATH, t, t).tolist() == [1.0, 1.0]
+
+
 def test_guidance_that_is_off_leaves_no_trace():
     pipe = fm.compose(path=PATH, model=MIXTURE.model(PATH, "noise"), solver="heun")
     off = pipe.replace(guidance=[Shift(torch.zeros(5, 1), off=True)])

@@ -132,10 +132,21 @@ def test_times_are_uniform_in_the_span_and_come_from_the_generator(path: Gaussia
         assert abs(float(t.var()) - (high - low) ** 2 / 12) < 0.002
 
 
-def test_a_time_sampler_of_ones_own_is_mapped_into_the_span(paths: dict[str, GaussianPath]) -> None:
-    def ends(path: Any, batch: int, generator: Any, device: Any) -> Tensor:
-        return torch.linspace(0, 1, batch, device=device)
+def test_a_time_sampler_of_ones_own_is_given_the_span(paths: dict[str, GaussianPath]) -> None:
+    def ends(path: Any, batch: int, span: tuple[float, float], generator: Any, device: Any) -> Tensor:
+        return torch.linspace(*span, batch, device=device)
 
     t = Matching("data", time=ends).sample_time(paths["linear"], 3)
     torch.testing.assert_close(t, torch.tensor([0.0, 0.4995, 0.999]))
     assert Matching("eps").needs == {"noise"}
+
+
+def test_times_stay_where_the_weight_exists(paths: dict[str, GaussianPath]) -> None:
+    """The likelihood's weight on v is infinite where σ = 0, where v itself is known."""
+    assert paths["cosine"].span("v", {Prediction.V}) == (0.0, 1.0)
+    for name in ("cosine", "vp", "linear"):
+        objective = Matching("v", weight="likelihood", time=lambda path, n, span, g, d: torch.tensor(span))
+        t = objective.sample_time(paths[name], 2)
+        torch.testing.assert_close(t, torch.tensor([0.0, 0.999]))
+        assert objective.weight(paths[name], t, Prediction.V).isfinite().all()
+        assert objective.needs == {"v"}

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import fm_core as fm
-from fm_plugins.rectified_flow.objective import LogitNormal
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.5, 0.8)])
@@ -22,13 +21,6 @@ def test_times_are_logit_normal(mean, std):
     exact = 0.5 * (1 + torch.erf((logits - mean) / std / math.sqrt(2)))
     empirical = torch.arange(1, 20_001) / 20_000
     assert (exact - empirical).abs().max() < 1.63 / math.sqrt(20_000)  # the 1 % quantile
-
-
-@pytest.mark.usefixtures("global_rng_untouched")
-def test_times_come_from_the_generator():
-    draw = LogitNormal()
-    first, second = (draw(None, 5, torch.Generator().manual_seed(3), None) for _ in range(2))
-    assert torch.equal(first, second)
 
 
 def test_it_regresses_on_the_velocity():
