@@ -49,7 +49,12 @@ if TYPE_CHECKING:
         TimeGrid as TimeGrid,
         VectorFieldModel as VectorFieldModel,
     )
-    from fm_core.registry import Component as Component, build as build, components as components
+    from fm_core.registry import (
+        Component as Component,
+        build as build,
+        components as components,
+        observing as observing,
+    )
     from fm_core.sampling import Samples as Samples
 
 _HOME = {
@@ -91,7 +96,7 @@ _HOME = {
         "TimeGrid",
         "VectorFieldModel",
     ),
-    "registry": ("Component", "build", "components"),
+    "registry": ("Component", "build", "components", "observing"),
     "sampling": ("Samples",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

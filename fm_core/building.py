@@ -62,7 +62,9 @@ def import_target(component: Component, source: Source) -> Any:
     module, _, attribute = component.target.partition(":")
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         why = f"{component.key} ({source.where}) cannot be imported from {component.target!r}: {brief(error)}."
         raise PluginError(f"{why} {remedy(source, error)}".rstrip()) from error
 

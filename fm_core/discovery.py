@@ -10,6 +10,9 @@ The environment decides what is loaded:
     FM_PLUGINS_BLOCK              all but these; wins over FM_PLUGINS
     FM_PLUGINS_DISABLE_AUTOLOAD   nothing but what FM_PLUGINS names
     FM_PLUGINS_STRICT             a broken plugin is an error at once (for CI)
+
+Where two distributions have a plugin of one name, `distribution:name` names one of them. Names are compared as PEP 503
+compares distributions: `Flow_Zoo` is `flow-zoo`.
 """
 
 from __future__ import annotations
@@ -24,16 +27,33 @@ from types import ModuleType
 from typing import Literal
 
 from attrs import field, frozen
-from pluggy import HookCaller, HookImpl, PluginManager, PluginValidationError
+from pluggy import HookImpl, PluginManager
 
-from fm_core import hookspecs
+from fm_core import hooks
 from fm_core.errors import FMError, PluginError, did_you_mean
-from fm_core.hookspecs import API, PROJECT, Component
+from fm_core.extras import providing
+from fm_core.hooks import enrol, new_manager
+from fm_core.hookspecs import API, Component
 
-__all__ = ["GROUP", "Plugin", "Source", "brief", "discover", "installed", "normalised", "remedy"]
+__all__ = [
+    "GROUP",
+    "VARIABLES",
+    "Plugin",
+    "Source",
+    "brief",
+    "discover",
+    "installed",
+    "is_set",
+    "normalised",
+    "remedy",
+    "unmatched",
+]
 
 GROUP = "fm.plugins"
 """Entry-point group in which distributions name their plugins."""
+
+VARIABLES = ("FM_PLUGINS", "FM_PLUGINS_BLOCK", "FM_PLUGINS_DISABLE_AUTOLOAD", "FM_PLUGINS_STRICT")
+"""The environment's variables, as described above."""
 
 
 @frozen
@@ -112,15 +132,13 @@ def discover(
     Raises:
         PluginError: Under `FM_PLUGINS_STRICT`, if any plugin is broken.
     """
-    manager = PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
+    manager = new_manager()
     found = list(installed() if sources is None else sources)
-    names = {source.name for source in found}
-    found += [_not_installed(name, names) for name in _names(environ, "FM_PLUGINS") - names]
+    found += [_not_installed(name, found) for name in unmatched("FM_PLUGINS", found, environ)]
     found.sort(key=lambda source: (normalised(source.distribution), source.name))
-    plugins = tuple(_load(source, manager, _blocked(source.name, environ)) for source in found)
+    plugins = tuple(_load(source, manager, _blocked(source, environ)) for source in found)
     broken = [plugin for plugin in plugins if plugin.status == "broken"]
-    if broken and _is_set(environ, "FM_PLUGINS_STRICT"):
+    if broken and is_set(environ, "FM_PLUGINS_STRICT"):
         listed = "\n".join(f"  {plugin.source.where}: {plugin.reason}" for plugin in broken)
         raise PluginError(
             f"broken plugins, which FM_PLUGINS_STRICT does not allow:\n{listed}\n"
@@ -167,7 +185,10 @@ def brief(error: BaseException) -> str:
     >>> brief(SystemExit(2))
     'SystemExit: 2'
     """
-    text = next(iter(str(error).splitlines()), "")
+    try:
+        text = next(iter(str(error).splitlines()), "")
+    except Exception:
+        text = "an error that cannot say what it is"
     # This library's errors say what is wrong; of others the type is half of the message.
     return text if isinstance(error, FMError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
@@ -176,7 +197,8 @@ def remedy(source: Source, error: BaseException) -> str:
     """What the user can do where something of a plugin fails to import; empty where nothing is known to help."""
     steps = []
     if isinstance(error, ModuleNotFoundError) and error.name:
-        steps.append(f"install what provides {error.name!r}")
+        extra = providing(source.distribution, error.name) if source.version else ""
+        steps.append(f"pip install '{extra}'" if extra else f"install what provides {error.name!r}")
     if source.version:
         steps.append(f"update {source.distribution} (pip install --upgrade {source.distribution}) or uninstall it")
         steps.append(f"leave the plugin out (FM_PLUGINS_BLOCK={source.name})")
@@ -188,58 +210,21 @@ def _load(source: Source, manager: PluginManager, blocked: str) -> Plugin:
         return Plugin(source, blocked=blocked)
     plugin: object = None
     components: list[Component] = []
-    registered = False
+    enrolled = False
     try:
         plugin = source.load()
-        _refuse_twice(source, plugin, manager)
-        registered = True  # from here on, also where it raises, pluggy may hold a part of its hooks
-        _register(source, plugin, manager)
-        for implementation in _implementations(plugin, manager).get("fm_components", []):
+        implemented = enrol(plugin, source.where, manager)
+        enrolled = True
+        for implementation in implemented.get("fm_components", []):
             components += _offered(implementation)
         _refuse_unusable(components)
-    except (Exception, SystemExit) as error:
-        if registered:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, and what is no Exception by mistake, as a panic in Rust is
+        if enrolled:
             manager.unregister(name=source.where)
         return Plugin(source, tuple(components), _file(plugin) or _file_of_failure(error), error)
     return Plugin(source, tuple(components), _file(plugin))
-
-
-def _refuse_twice(source: Source, plugin: object, manager: PluginManager) -> None:
-    first = manager.get_name(plugin)
-    if first is not None:
-        raise PluginError(f"it is the same object as {first}, which would hear of every event twice; uninstall one")
-    if manager.has_plugin(source.where):
-        raise PluginError(f"the entry points of {source.distribution} declare two plugins of this name")
-
-
-def _register(source: Source, plugin: object, manager: PluginManager) -> None:
-    try:
-        manager.register(plugin, source.where)
-    except PluginValidationError as error:
-        raise PluginError(" ".join(str(error).split())) from error  # in one line, as listings show it
-
-
-def _implementations(plugin: object, manager: PluginManager) -> dict[str, list[HookImpl]]:
-    """What a registered plugin implements, by hook.
-
-    Raises:
-        PluginError: If that is nothing, a hook that does not exist, or a wrapper around other plugins' hooks.
-    """
-    found = {
-        caller.name: [implementation for implementation in caller.get_hookimpls() if implementation.plugin is plugin]
-        for caller in manager.get_hookcallers(plugin) or []
-    }
-    if not found:
-        raise PluginError(f"it implements no hook: nothing in {plugin!r} is marked with @fm_core.hookimpl")
-    known = [
-        name for name, caller in vars(manager.hook).items() if isinstance(caller, HookCaller) and caller.has_spec()
-    ]
-    for name, implementations in found.items():
-        if name not in known:
-            raise PluginError(f"it implements the hook {name!r}, which does not exist; {did_you_mean(name, known)}")
-        if any(implementation.wrapper or implementation.hookwrapper for implementation in implementations):
-            raise PluginError(f"its {name} is a hook wrapper; plugins stand alone and do not wrap each other")
-    return found
 
 
 def _offered(implementation: HookImpl) -> list[Component]:
@@ -267,28 +252,40 @@ def _refuse_unusable(components: Sequence[Component]) -> None:
         seen.add(component.key)
 
 
-def _blocked(name: str, environ: Mapping[str, str]) -> str:
-    """Why the environment keeps the plugin `name` out; empty if it does not."""
+def _blocked(source: Source, environ: Mapping[str, str]) -> str:
+    """Why the environment keeps a plugin out; empty if it does not."""
     allowed = _names(environ, "FM_PLUGINS")
-    if name in _names(environ, "FM_PLUGINS_BLOCK"):
+    if _is_named(source, _names(environ, "FM_PLUGINS_BLOCK")):
         return "named by FM_PLUGINS_BLOCK"
-    if allowed and name not in allowed:
+    if allowed and not _is_named(source, allowed):
         return "not named by FM_PLUGINS"
-    if not allowed and _is_set(environ, "FM_PLUGINS_DISABLE_AUTOLOAD"):
+    if not allowed and is_set(environ, "FM_PLUGINS_DISABLE_AUTOLOAD"):
         return "FM_PLUGINS_DISABLE_AUTOLOAD is set"
     return ""
+
+
+def unmatched(variable: str, sources: Iterable[Source], environ: Mapping[str, str] = os.environ) -> list[str]:
+    """What FM_PLUGINS or FM_PLUGINS_BLOCK names that no distribution declares, sorted: most likely a typing error."""
+    return sorted(name for name in _names(environ, variable) if not any(_is_named(item, {name}) for item in sources))
+
+
+def is_set(environ: Mapping[str, str], variable: str) -> bool:
+    """Whether a variable that is a switch is on: neither empty nor 0."""
+    return environ.get(variable, "") not in {"", "0"}
 
 
 def _names(environ: Mapping[str, str], variable: str) -> set[str]:
     return {name for part in environ.get(variable, "").split(",") if (name := part.strip())}
 
 
-def _is_set(environ: Mapping[str, str], variable: str) -> bool:
-    return environ.get(variable, "") not in {"", "0"}
+def _is_named(source: Source, names: Iterable[str]) -> bool:
+    own = normalised(source.name)
+    return not {own, f"{normalised(source.distribution)}:{own}"}.isdisjoint(map(normalised, names))
 
 
-def _not_installed(name: str, names: Iterable[str]) -> Source:
-    why = f"FM_PLUGINS names it, but no installed distribution declares it; {did_you_mean(name, names)}"
+def _not_installed(name: str, sources: Iterable[Source]) -> Source:
+    known = (source.name for source in sources)
+    why = f"FM_PLUGINS names it, but no installed distribution declares it; {did_you_mean(name, known)}"
     return Source(name, _raiser(PluginError(why)), "no distribution")
 
 
@@ -301,13 +298,17 @@ def _raiser(error: Exception) -> Callable[[], object]:
 
 def _file(plugin: object) -> str:
     """The file of a module, or of the module in which an object's class is defined."""
-    module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(getattr(plugin, "__module__", ""))
-    return getattr(module, "__file__", None) or ""
+    try:
+        module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(getattr(plugin, "__module__", ""))
+        file = getattr(module, "__file__", None)
+    except Exception:  # a plugin may answer for any attribute
+        return ""
+    return file if isinstance(file, str) else ""
 
 
 def _file_of_failure(error: BaseException) -> str:
     """The first file that a failed import went through outside the import machinery: the plugin's own."""
-    machinery = ("<frozen", os.path.dirname(importlib.__file__), __file__)
+    machinery = ("<frozen", os.path.dirname(importlib.__file__), __file__, hooks.__file__)
     for frame in traceback.extract_tb(error.__traceback__):
         if not frame.filename.startswith(machinery):
             return frame.filename

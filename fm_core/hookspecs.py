@@ -10,7 +10,9 @@ torch nor its own implementations, because a component names its target as a str
         return [Component("solver", "heun", "my_package.heun:Heun", summary="order 2")]
 
 Observers take only the arguments they name (`def fm_fit_step(step, loss)` is enough) and are called only where someone
-implements them. They cannot stop a run: `fm_core.registry.notify` reports a failing observer once and goes on.
+implements them. They cannot stop a run: `fm_core.registry.notify` reports a failing observer once and goes on. An
+observer that is to be switched on, and not to hear everything once it is installed, is a component of the kind
+`observer`, and observes in a block: `with fm_core.observing("jsonl"): …`.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ KINDS = (
     "metric",
     "problem",
     "codec",
+    "observer",
 )
 """The kinds of component, in the order in which they are listed."""
 
@@ -79,6 +82,7 @@ class Component:
         reference: Where it comes from: paper, equation, URL.
         example: Options with which the conformance kit can build it.
         api: Version of the protocols it is written for.
+        expected_failures: Checks of the conformance kit that it is known to fail, by name, each with the reason.
 
     Raises:
         PluginError: If a field is not as described.
@@ -91,6 +95,7 @@ class Component:
     reference: str = field(default="")
     example: Mapping[str, Any] = field(factory=dict)
     api: int = field(default=API)
+    expected_failures: Mapping[str, str] = field(factory=dict)
 
     @property
     def key(self) -> str:
@@ -130,6 +135,13 @@ class Component:
     def _text(self, attribute: Attribute[str], text: object) -> None:
         if not isinstance(text, str):
             raise PluginError(f"the {attribute.name} of {self.key} is a string; got {text!r}")
+
+    @expected_failures.validator
+    def _reasons(self, attribute: Attribute[Mapping[str, str]], reasons: object) -> None:
+        if not isinstance(reasons, Mapping) or not all(
+            isinstance(x, str) and x for pair in reasons.items() for x in pair
+        ):
+            raise PluginError(f"the expected failures of {self.key} map checks by name to reasons; got {reasons!r}")
 
     @example.validator
     def _options(self, attribute: Attribute[Mapping[str, Any]], example: object) -> None:
@@ -187,7 +199,7 @@ def fm_sample_step(t: float, x: Tensor) -> None:
 
     Args:
         t: Time of the state.
-        x: The state itself, shape `(B, *D)`, no copy: clone what is kept, change nothing.
+        x: The state, shape `(B, *D)`, detached: a copy of the observer's own, made only for those that ask for x.
     """
 
 

@@ -315,6 +315,8 @@ class TableSolver:
         stochastic: Whether the plan adds noise. Such a solver needs the score to be known and cannot invert.
         geometries: Geometries of paths that it serves.
         grid: A grid of its own, used unless the caller gives one.
+        exact_in: The variable ("t", "log_snr" or "noise_to_signal") in which predictions that are polynomials of degree
+            < order are integrated exactly; None where there is none.
     """
 
     plan: Callable[[ProbabilityPath, Tensor], Plan]
@@ -324,6 +326,9 @@ class TableSolver:
     stochastic: bool = attribute(default=False, kw_only=True)
     geometries: frozenset[str] = attribute(default=frozenset({"euclidean"}), kw_only=True, converter=frozenset)
     grid: TimeGrid | None = attribute(default=None, kw_only=True)
+    exact_in: str | None = attribute(
+        default=None, kw_only=True, validator=validators.in_((None, "t", "log_snr", "noise_to_signal"))
+    )
 
     @property
     def needs(self) -> frozenset[Prediction]:

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "layer": None,
     "stochastic": False,
     "closing": False,
+    "exact_in": None,
 }
 """What an attribute means where a component does not have it."""
 
@@ -186,7 +187,8 @@ class Solver(Protocol):
     """A way from one time to another along a field.
 
     Optional: `stochastic` (default False), `geometries` (default euclidean), `grid`, a `TimeGrid` of its own used
-    unless the caller gives one. Adaptive solvers carry `rtol` and `atol`, which `sample` may replace, and take the
+    unless the caller gives one; `exact_in`, the variable ("t", "log_snr" or "noise_to_signal") in which it integrates
+    predictions that are polynomials of degree < order exactly (default None). Adaptive solvers carry `rtol` and `atol`, which `sample` may replace, and take the
     interval's ends (and times to report) as `times`.
     """
 

@@ -10,18 +10,21 @@ value of its own.
 
 from __future__ import annotations
 
+import os
 import threading
-import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from attrs import frozen
-from pluggy import HookCaller, PluginManager
+from pluggy import PluginManager
 
 from fm_core.building import RESERVED, OptionError, Spec, build_target, import_target, origin, remember, to_config
-from fm_core.discovery import Plugin, Source, brief, discover, normalised
+from fm_core.discovery import Plugin, Source, discover, normalised
 from fm_core.errors import FMError, PluginError, UnknownNameError, did_you_mean
+from fm_core.hooks import known_hooks
 from fm_core.hookspecs import KINDS, Component
+from fm_core.observation import Observer, Observers, Owner, attending, observing_functions, present, tell
 
 __all__ = [
     "KINDS",
@@ -38,6 +41,7 @@ __all__ = [
     "load",
     "notify",
     "observers",
+    "observing",
     "origin",
     "plugins",
     "register",
@@ -99,15 +103,16 @@ class Registry:
 
     Args:
         sources: Plugins to load; by default the installed ones.
+        environ: The environment that decides which of them are loaded, as `fm_core.discovery` describes.
     """
 
-    def __init__(self, sources: Iterable[Source] | None = None) -> None:
+    def __init__(self, sources: Iterable[Source] | None = None, environ: Mapping[str, str] = os.environ) -> None:
         self._sources = None if sources is None else tuple(sources)
+        self._environ = environ
         self._lock = threading.RLock()
         self._loading = False
         self._found: _Found | None = None
         self._added: dict[tuple[str, str], Registered] = {}
-        self._reported: set[tuple[str, str]] = set()
 
     def plugins(self) -> tuple[Plugin, ...]:
         """Every declared plugin, healthy, broken or blocked, ordered by distribution and name."""
@@ -215,8 +220,8 @@ class Registry:
         options = {key: self._nested(value) for key, value in config.items() if key not in RESERVED}
         return self.build(kind, config["name"], **options)
 
-    def observers(self, hook: str) -> HookCaller | None:
-        """The plugins that observe an event, to be told by `notify`; None where there are none: then it costs nothing.
+    def observers(self, hook: str) -> Observers | None:
+        """Who observes an event, to be told by `notify`; None where nobody does: then it costs nothing.
 
         Args:
             hook: Name of the hook, such as "fm_fit_step".
@@ -224,32 +229,33 @@ class Registry:
         Raises:
             UnknownNameError: If there is no such hook.
         """
-        caller = getattr(self._ready().manager.hook, hook, None)
-        if caller is None or not caller.has_spec():
+        listening = self._ready().listening
+        if hook not in listening:
             raise UnknownNameError(f"there is no hook {hook!r}; fm_core.hookspecs lists them")
-        return caller if caller.get_hookimpls() else None
+        members = listening[hook] + present(hook)
+        return Observers(hook, members) if members else None
 
-    def notify(self, hook: HookCaller, **event: Any) -> None:
+    def notify(self, observers: Observers, **event: Any) -> None:
         """Tells every observer of an event. One that fails is reported once, as a warning, and stops nothing.
 
         Args:
-            hook: What `observers` returned.
+            observers: What the method of this name returned.
             **event: Every argument of the hook.
         """
-        for observer in reversed(hook.get_hookimpls()):
-            arguments = [event[name] for name in observer.argnames]
-            try:
-                observer.function(*arguments)
-            except (Exception, SystemExit) as error:
-                failed = (observer.plugin_name, hook.name)
-                if failed not in self._reported:
-                    self._reported.add(failed)
-                    warnings.warn(
-                        f"{observer.plugin_name} failed in {hook.name}: {brief(error)}. The run goes on; further "
-                        "failures of this observer are not reported.",
-                        RuntimeWarning,
-                        stacklevel=2,
-                    )
+        tell(observers, event)
+
+    def observing(self, *observers: Any) -> AbstractContextManager[None]:
+        """A block in which more observers hear of what happens, in this thread, than those of installed plugins.
+
+        Args:
+            *observers: Each a registry name of the kind "observer", a mapping `{"name": …, **options}`, or an object
+                with functions marked by `hookimpl`. Those with a method `close` are closed at the end of the block.
+
+        Raises:
+            PluginError: For an object that observes nothing, saying what is wrong with it.
+            UnknownNameError, OptionError: As `from_config` does.
+        """
+        return attending([self.from_config("observer", observer) for observer in observers])
 
     def _ready(self) -> _Found:
         if self._found is not None:
@@ -263,7 +269,7 @@ class Registry:
             if self._found is None:
                 self._loading = True
                 try:
-                    self._found = _indexed(*discover(self._sources))
+                    self._found = _indexed(*discover(self._sources, self._environ))
                 finally:
                     self._loading = False
             return self._found
@@ -303,8 +309,8 @@ class _Found:
     """What one discovery found."""
 
     plugins: tuple[Plugin, ...]
-    manager: PluginManager
     index: dict[tuple[str, str], tuple[Registered, ...]]
+    listening: dict[str, tuple[Observer, ...]]
 
 
 def _indexed(plugins: tuple[Plugin, ...], manager: PluginManager) -> _Found:
@@ -313,7 +319,18 @@ def _indexed(plugins: tuple[Plugin, ...], manager: PluginManager) -> _Found:
         for component in plugin.components if plugin.status == "ok" else ():
             key = (component.kind, component.name)
             index[key] = (*index.get(key, ()), Registered(component, plugin.source))
-    return _Found(plugins, manager, index)
+    return _Found(plugins, index, _listening(manager))
+
+
+def _listening(manager: PluginManager) -> dict[str, tuple[Observer, ...]]:
+    """Every hook with those who observe it, in pluggy's order."""
+    listening: dict[str, tuple[Observer, ...]] = dict.fromkeys(known_hooks(manager), ())
+    for name, plugin in manager.list_name_plugin():
+        callers = manager.get_hookcallers(plugin) or []
+        own = {hook.name: [found for found in hook.get_hookimpls() if found.plugin is plugin] for hook in callers}
+        for hook, observers in observing_functions(own, Owner(name)).items():
+            listening[hook] += observers
+    return listening
 
 
 def _parted(name: str) -> tuple[str, str]:
@@ -357,3 +374,4 @@ build = default.build
 from_config = default.from_config
 observers = default.observers
 notify = default.notify
+observing = default.observing

@@ -1,7 +1,7 @@
 """The terminal command `fm`.
 
-A command `fm NAME` is the function `NAME` of the module `fm_core.cli.NAME`, imported only when it is asked for. Such a
-module imports what is heavy inside its function, so that `fm --help` needs none of it.
+A command `fm NAME` is the function `NAME` of the module `fm_core.cli.NAME` (with `_` for `-`), imported only when it is
+asked for. Such a module imports what is heavy inside its function, so that `fm --help` needs none of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fm_core.errors import FMError
 
 __all__ = ["COMMANDS", "app", "main"]
 
-COMMANDS = ("plugins", "demo")
+COMMANDS = ("plugins", "doctor", "check", "new-plugin", "demo")
 """Names of the commands, in the order of `fm --help`."""
 
 
@@ -36,9 +36,10 @@ class _Commands(TyperGroup):
                 self.get_command(ctx, name)  # typer suggests from the commands it has
             return None
         if cmd_name not in self.commands:
-            module = importlib.import_module(f"fm_core.cli.{cmd_name}")
+            name = cmd_name.replace("-", "_")
+            module = importlib.import_module(f"fm_core.cli.{name}")
             single = typer.Typer(add_completion=False)
-            single.command(cmd_name)(getattr(module, cmd_name))
+            single.command(cmd_name)(getattr(module, name))
             self.add_command(typer.main.get_command(single), cmd_name)
         return self.commands[cmd_name]
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import sys
+from collections import Counter
 from typing import Annotated
 
 import typer
-from attrs import asdict, frozen
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from attrs import asdict, astuple, frozen
 
 from fm_core import registry
+from fm_core.cli.tables import console, print_table
 from fm_core.discovery import Plugin
 from fm_core.hookspecs import KINDS
 
@@ -43,29 +43,26 @@ def plugins(
 
     Example: fm plugins --kind solver
     """
-    rows = _rows(kind)
+    with contextlib.redirect_stdout(sys.stderr):  # what plugins print is not the list
+        rows = _rows(kind)
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
-    console = _console()
-    table = Table("kind", "name", "summary", "distribution", "version", "status")
-    for row in rows:
-        style = _STYLES[row.status]
-        cells = map(escape, (row.kind, row.name, row.summary, row.distribution, row.version))
-        table.add_row(*cells, f"[{style}]{row.status}[/]")
-    console.print(table)
+    to = console()
+    heading = ("kind", "name", "summary", "distribution", "version", "status")
+    print_table(to, heading, [astuple(row)[: len(heading)] for row in rows], _STYLES, heading.index("status"))
     broken = [plugin for plugin in registry.plugins() if plugin.status == "broken"]
     for plugin in broken:
-        console.print(_explained(plugin, verbose), markup=False, highlight=False, soft_wrap=True)
+        to.print(_explained(plugin, verbose), markup=False, highlight=False, soft_wrap=True)
 
 
 def _rows(kind: str | None) -> list[_Row]:
     found = registry.components(kind)
-    names = [(item.kind, item.name) for item in found]
+    bearers = Counter((item.kind, item.name) for item in found)
     rows = [
         _Row(
             item.kind,
-            item.name if names.count((item.kind, item.name)) == 1 else item.qualified,
+            item.name if bearers[item.kind, item.name] == 1 else item.qualified,
             item.component.summary,
             item.distribution,
             item.version,
@@ -86,10 +83,4 @@ def _rows(kind: str | None) -> list[_Row]:
 def _explained(plugin: Plugin, verbose: bool) -> str:
     if verbose:
         return f"\n{plugin.source.where} ({plugin.file or 'no file'}):\n{plugin.traceback}{plugin.remedy}"
-    return f"{plugin.source.where} is broken. {plugin.remedy or 'See --verbose.'}"
-
-
-def _console() -> Console:
-    """As wide as the terminal; in a pipe wide enough that rows stay on their lines for `grep`."""
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=200)
+    return f"{plugin.source.where} is broken. {plugin.remedy or 'See fm doctor.'}"

@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from typing import TYPE_CHECKING, SupportsFloat
 
-__all__ = ["progress_bar", "someone_looks"]
+from fm_core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from fm_core.fit.result import FitResult
+
+__all__ = ["ProgressBar", "someone_looks"]
 
 REFRESH = 0.1
 """Seconds between two updates of the bar."""
@@ -22,41 +28,58 @@ def someone_looks() -> bool:
     return sys.stderr.isatty() and not os.environ.get("CI") and "PYTEST_CURRENT_TEST" not in os.environ
 
 
-@contextmanager
-def progress_bar(show: bool | None, steps: int, done: int = 0) -> Iterator[Callable[[int, float], None] | None]:
-    """A bar on stderr, told by `update(step, loss)` after each step; None where it is silent.
+class ProgressBar:
+    """An observer of one training that draws it on stderr.
 
     Args:
-        show: Whether to show it; None shows it on a terminal, outside CI and tests.
-        steps: Steps in all.
         done: Steps that an earlier run took.
     """
-    if not (someone_looks() if show is None else show):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("fit"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4g}"),
-        TextColumn("{task.fields[rate]:.0f} steps/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("fit", total=steps, completed=done, loss=float("nan"), rate=0.0)
-        began = shown = time.monotonic()
-        smooth = float("nan")
+    def __init__(self, done: int = 0) -> None:
+        self.done = done
+        self.smooth = float("nan")
+        self.bar: Progress | None = None
 
-        def update(step: int, loss: float) -> None:
-            nonlocal shown, smooth
-            if loss == loss:  # a skipped step's NaN says nothing about the curve
-                smooth = loss if smooth != smooth else SMOOTHING * smooth + (1 - SMOOTHING) * loss
-            now = time.monotonic()
-            if now - shown >= REFRESH or step + 1 == steps:
-                shown = now
-                bar.update(task, completed=step + 1, loss=smooth, rate=(step + 1 - done) / max(now - began, 1e-9))
+    @hookimpl
+    def fm_fit_start(self, steps: int) -> None:
+        """Draws the empty bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        yield update
+        columns = (
+            TextColumn("fit"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4g}"),
+            TextColumn("{task.fields[rate]:.0f} steps/s"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.task = self.bar.add_task("fit", total=steps, completed=self.done, loss=self.smooth, rate=0.0)
+        self.began = self.shown = time.monotonic()
+        self.bar.start()
+
+    @hookimpl
+    def fm_fit_step(self, step: int, loss: SupportsFloat) -> None:
+        """Moves it on, at most every `REFRESH` seconds."""
+        value = float(loss)
+        self.smooth = value if self.smooth != self.smooth else SMOOTHING * self.smooth + (1 - SMOOTHING) * value
+        if time.monotonic() - self.shown >= REFRESH:
+            self._show(step + 1)
+
+    @hookimpl
+    def fm_fit_end(self, result: FitResult) -> None:
+        """Draws the whole of it."""
+        self._show(result.steps)
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the terminal as it stands."""
+        if self.bar is not None:
+            self.bar.stop()
+
+    def _show(self, completed: int) -> None:
+        self.shown = time.monotonic()
+        rate = (completed - self.done) / max(self.shown - self.began, 1e-9)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=completed, loss=self.smooth, rate=rate)

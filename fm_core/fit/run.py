@@ -19,7 +19,7 @@ from fm_core.fit.batches import Batches, Preparation, prefetched
 from fm_core.fit.checks import fingerprint
 from fm_core.fit.data import Data, open_data
 from fm_core.fit.global_rng import global_state, set_global_state
-from fm_core.fit.progress import progress_bar
+from fm_core.fit.progress import ProgressBar, someone_looks
 from fm_core.fit.result import FitResult
 from fm_core.fit.resume import write_state
 from fm_core.fit.rows import Rows
@@ -65,12 +65,17 @@ class Run:
 
     def go(self) -> FitResult:
         """Trains to the end, or as far as it goes."""
+        shown = someone_looks() if self.settings.progress is None else self.settings.progress
+        with registry.observing(*([ProgressBar(self.first)] if shown else [])):
+            return self._go()
+
+    def _go(self) -> FitResult:
         settings, stopped = self.settings, None
         _tell("fm_fit_start", pipeline=self.pipeline, steps=settings.steps, batch_size=settings.batch_size)
         ahead = prefetched(self._draw, settings.steps - self.first, settings.prefetch)
         try:
-            with progress_bar(settings.progress, settings.steps, self.first) as show, ahead as take:
-                self._loop(take, show)
+            with ahead as take:
+                self._loop(take)
         except KeyboardInterrupt:
             if self._nothing_reached():
                 raise
@@ -89,11 +94,11 @@ class Run:
         result = self._result(stopped)
         if stopped is not None:
             warnings.warn(
-                f"fit was interrupted at step {result.steps} of {settings.steps} and gives what it had", stacklevel=3
+                f"fit was interrupted at step {result.steps} of {settings.steps} and gives what it had", stacklevel=4
             )
         return result
 
-    def _loop(self, take: Callable[[], tuple[Rows, Any]], show: Callable[[int, float], None] | None) -> None:
+    def _loop(self, take: Callable[[], tuple[Rows, Any]]) -> None:
         settings, stepper, observers = self.settings, self.stepper, registry.observers("fm_fit_step")
         for done in range(self.first + 1, settings.steps + 1):
             batch, place = take()
@@ -106,8 +111,6 @@ class Run:
                     registry.notify(observers, step=done - 1, loss=loss, lr=lr)
             else:
                 self._skip(loss)
-            if show is not None:
-                show(done - 1, loss)
             if self.validation is not None and settings.due_to_validate(done):
                 self._validate(self.validation)
             if place is not None:

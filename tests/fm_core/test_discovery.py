@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from fm_core.discovery import Plugin, Source, discover, installed
+from fm_core.discovery import Plugin, Source, discover, installed, unmatched
 from fm_core.errors import PluginError
+from fm_core.extras import providing
 from fm_core.hookspecs import Component, hookimpl
 from fm_core.registry import Registry
 
@@ -48,12 +49,24 @@ def only(plugin: object) -> Plugin:
     return loaded
 
 
+class Panic(BaseException):
+    """What a panic in an extension module written in Rust (pyo3) raises: no Exception."""
+
+
 HEALTHY = Component("solver", "heun", "zoo.heun:Heun")
 
 
 @pytest.mark.parametrize(
     "error",
-    [ImportError("no such thing"), SyntaxError("bad"), SystemExit(3), RecursionError("deep"), ValueError()],
+    [
+        ImportError("no such thing"),
+        SyntaxError("bad"),
+        SystemExit(3),
+        RecursionError("deep"),
+        ValueError(),
+        MemoryError(),
+        Panic("in Rust"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_a_plugin_that_fails_to_import_takes_no_other_down(error: BaseException) -> None:
@@ -65,9 +78,88 @@ def test_a_plugin_that_fails_to_import_takes_no_other_down(error: BaseException)
     assert type(error).__name__ in plugins[1].traceback
 
 
-def test_keyboard_interrupt_is_not_swallowed() -> None:
+def test_keyboard_interrupt_is_not_swallowed_and_what_it_broke_off_is_done_anew() -> None:
+    loads: list[int] = []
+
+    def load() -> object:
+        loads.append(1)
+        if len(loads) == 1:
+            raise KeyboardInterrupt
+        return Offers(HEALTHY)
+
+    registry = Registry([source(Offers(Component("grid", "x", 1)), "a"), Source("b", load, "zoo", "1.0")])
     with pytest.raises(KeyboardInterrupt):
-        discover([failing(KeyboardInterrupt())], {})
+        registry.plugins()
+    assert [plugin.status for plugin in registry.plugins()] == ["ok", "ok"]
+    assert registry.find("solver", "heun").plugin == "b"
+
+
+def test_keyboard_interrupt_in_a_hook_is_not_swallowed() -> None:
+    class Interrupted:
+        @hookimpl
+        def fm_components(self) -> list[Component]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        discover([source(Interrupted())], {})
+
+
+def test_an_error_that_cannot_say_what_it_is_is_still_one_line() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    plugins, _ = discover([failing(Mute(), "a"), source(Offers(HEALTHY), "b")], {})
+    assert [plugin.status for plugin in plugins] == ["broken", "ok"]
+    assert plugins[0].reason == "Mute: an error that cannot say what it is"
+    assert "Mute" in plugins[0].traceback
+
+
+def test_objects_that_answer_for_everything_trouble_no_other_plugin() -> None:
+    """pluggy compares plugins by `==` and looks at their attributes; neither may run a stranger's code."""
+
+    class Quarrelsome:
+        def __eq__(self, other: object) -> bool:
+            raise ZeroDivisionError
+
+        __hash__ = None  # type: ignore[assignment]
+
+        def __getattr__(self, name: str) -> object:
+            raise ValueError(name)
+
+        @property
+        def expensive(self) -> object:
+            raise AssertionError("a property was run")
+
+        @hookimpl
+        def fm_components(self) -> list[Component]:
+            return [HEALTHY]
+
+    class Broken(Quarrelsome):
+        @hookimpl
+        def fm_components(self) -> list[Component]:
+            raise OSError("no")
+
+    class Equal(Offers):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    given: list[object] = [Quarrelsome(), Equal(), Equal(), Broken(), Offers(Component("grid", "x", 1))]
+    plugins, _ = discover([source(plugin, name) for plugin, name in zip(given, "abcde", strict=True)], {})
+    assert [plugin.status for plugin in plugins] == ["ok", "ok", "ok", "broken", "ok"]
+
+
+def test_a_plugin_that_is_a_package_with_lazy_names_stays_unimported() -> None:
+    """PEP 562, as fm_core has it: to look for hooks must not resolve the names, which would import torch."""
+    package = ModuleType("lazy_package")
+
+    def resolve(name: str) -> object:
+        raise AssertionError(f"{name} was resolved")
+
+    vars(package).update(fm_components=hookimpl(lambda: [HEALTHY]), __getattr__=resolve, __dir__=lambda: ["Heavy"])
+    assert only(package).components == (HEALTHY,)
 
 
 def test_a_raising_hook_takes_no_other_down_and_leaves_no_hook_behind() -> None:
@@ -97,6 +189,10 @@ def test_wrong_signatures_unknown_hooks_and_wrappers_are_refused() -> None:
         def fm_component(self) -> list[Component]:
             return []
 
+    class Async:
+        @hookimpl
+        async def fm_fit_step(self, step: int) -> None: ...
+
     class Wrapper:
         @hookimpl(wrapper=True)
         def fm_components(self) -> Any:
@@ -105,6 +201,7 @@ def test_wrong_signatures_unknown_hooks_and_wrappers_are_refused() -> None:
     assert "{'temperature'}" in only(Signature()).reason
     assert "\n" not in only(Signature()).reason
     assert "did you mean 'fm_components'?" in only(Unknown()).reason
+    assert "its fm_fit_step is an async function" in only(Async()).reason
     assert "is a hook wrapper; plugins stand alone" in only(Wrapper()).reason
 
 
@@ -181,6 +278,10 @@ def test_a_name_declared_twice_by_one_distribution_keeps_the_first() -> None:
         ({"FM_PLUGINS_DISABLE_AUTOLOAD": "1"}, "blocked blocked blocked"),
         ({"FM_PLUGINS_DISABLE_AUTOLOAD": "0"}, "ok ok ok"),
         ({"FM_PLUGINS_DISABLE_AUTOLOAD": "1", "FM_PLUGINS": "b"}, "blocked ok blocked"),
+        ({"FM_PLUGINS_BLOCK": "B"}, "ok blocked ok"),
+        ({"FM_PLUGINS_BLOCK": "Zoo:b"}, "ok blocked ok"),
+        ({"FM_PLUGINS_BLOCK": "ark:b"}, "ok ok ok"),
+        ({"FM_PLUGINS": "zoo:a"}, "ok blocked blocked"),
     ],
 )
 def test_the_environment_decides_what_is_loaded(environ: dict[str, str], statuses: str) -> None:
@@ -194,6 +295,18 @@ def test_the_environment_decides_what_is_loaded(environ: dict[str, str], statuse
     assert " ".join(plugin.status for plugin in plugins) == statuses
     assert loaded == [plugin.source.name for plugin in plugins if plugin.status == "ok"]  # blocked code never runs
     assert all(plugin.reason.startswith(("named", "not named", "FM_")) for plugin in plugins if plugin.blocked)
+
+
+def test_one_of_two_plugins_of_equal_names_is_blocked_by_its_distribution() -> None:
+    sources = [source(Offers(HEALTHY), "x", home) for home in ("ark", "zoo")]
+    plugins, _ = discover(sources, {"FM_PLUGINS_BLOCK": "zoo:x"})
+    assert [plugin.status for plugin in plugins] == ["ok", "blocked"]
+
+
+def test_a_misspelt_name_in_the_block_list_is_told_from_one_that_blocks() -> None:
+    sources = [source(Offers(HEALTHY), name, "Flow_Zoo") for name in ("heun", "euler_2")]
+    block = {"FM_PLUGINS_BLOCK": "heun, huen, Euler-2, flow-zoo:heun, ark:heun"}
+    assert unmatched("FM_PLUGINS_BLOCK", sources, block) == ["ark:heun", "huen"]
 
 
 def test_a_name_in_the_allow_list_that_is_not_installed_is_reported() -> None:
@@ -224,6 +337,18 @@ def test_missing_dependencies_are_told_with_what_helps() -> None:
     assert "install what provides 'ot'" in plugins[0].remedy
     assert "pip install --upgrade zoo" in plugins[0].remedy
     assert "FM_PLUGINS_BLOCK=bad" in plugins[0].remedy
+
+
+def test_a_missing_dependency_that_is_an_extra_is_told_as_the_extra() -> None:
+    missing = ModuleNotFoundError("No module named 'diffusers'", name="diffusers.models")
+    extra = Source("bad", lambda: (_ for _ in ()).throw(missing), "fm-core", "0.1.0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fm_core.extras._is_missing", lambda distribution: distribution == "diffusers")
+        (plugin,), _ = discover([extra], {})
+        assert "pip install 'fm-core[diffusers]'" in plugin.remedy
+        assert providing("fm-core", "ot.da") == ""  # POT is there
+        patch.setattr("fm_core.extras._is_missing", lambda distribution: True)
+        assert providing("fm-core", "ot.da") == "fm-core[ot]"  # not one for developers that has it too
 
 
 def test_threads_load_each_plugin_once_and_see_the_same_components() -> None:

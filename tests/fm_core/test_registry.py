@@ -409,8 +409,27 @@ def test_from_config_refuses_mappings_that_name_no_such_component(registry: Regi
 
 
 def test_a_configuration_cannot_name_an_import_path(registry: Registry) -> None:
-    with pytest.raises(UnknownNameError):
-        registry.from_config("grid", "os:system")
+    before = set(sys.modules)
+    for name in ("os:system", "wave:Error", "wave", "wave.Error", "../wave", "zoo:wave:Error", "wave:Error()"):
+        for config in (name, {"name": name}, {"name": "uniform", "power": {"kind": "grid", "name": name}}):
+            with pytest.raises(UnknownNameError):
+                registry.from_config("grid", config)
+    assert set(sys.modules) == before
+
+
+def test_a_blocked_plugins_components_are_neither_found_nor_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code does not run at all: not the plugin's, not that of its targets."""
+    monkeypatch.setenv("FM_PLUGINS_BLOCK", "evil")
+
+    def load() -> object:
+        raise AssertionError("it was loaded")
+
+    registry = Registry([Source("evil", load, "zoo", "1.0"), plugged("tables", "ark", HEUN)])
+    for name in ("evil", "zoo:heun", "zoo:evil"):
+        with pytest.raises(PluginError, match=r"plugin 'evil' of zoo 1\.0 is blocked"):
+            registry.build("solver", name)
+    assert registry.build("solver", "heun", order=1) == Solver(1)
+    assert registry.observers("fm_fit_step") is None
 
 
 # Observers
@@ -451,6 +470,7 @@ def test_a_failing_observer_is_reported_once_and_the_others_hear_everything(erro
             registry.notify(hook, step=step, loss=0.5, lr=1e-3)
     assert [warning.category for warning in caught] == [RuntimeWarning]
     assert "plugin 'w1' of python failed in fm_fit_step" in str(caught[0].message)
+    assert "test_registry" in caught[0].filename  # it points at the run, not into the machinery
     assert logs == [[(0, 0.5), (1, 0.5), (2, 0.5)]] * 3
 
 
