@@ -223,7 +223,7 @@ def recipe(name: str, **parts: Any) -> Pipeline:
         CompatError: For parts that do not compose, or no model.
     """
     _known_parts(parts)
-    whole = dict(registry.load("recipe", name)) | parts
+    whole = registry.recipe(name) | parts
     if "model" not in whole:
         raise CompatError(
             [

@@ -44,6 +44,7 @@ __all__ = [
     "observing",
     "origin",
     "plugins",
+    "recipe",
     "register",
     "remember",
     "to_config",
@@ -91,6 +92,10 @@ class Registered:
     def qualified(self) -> str:
         """`distribution:name`, which reaches it where the name alone does not."""
         return f"{self.distribution}:{self.name}"
+
+
+SHOWN = 3
+"""Broken plugins that a message about a missing name explains."""
 
 
 class Registry:
@@ -194,6 +199,28 @@ class Registry:
         """
         found = self.find(kind, name)
         return build_target(found.component, found.source, Spec(kind, name, options))
+
+    def recipe(self, name: str) -> dict[str, Any]:
+        """The arguments of `compose` that a recipe stands for.
+
+        A part's bare name means that of the recipe's own distribution where several have one: a stranger's solver does
+        not break the recipes of others.
+
+        Raises:
+            UnknownNameError, PluginError: As `find` does.
+        """
+        found = self.find("recipe", name)
+        parts: Mapping[str, Any] = import_target(found.component, found.source)
+        return {kind: self._own(kind, part, found) for kind, part in parts.items()}
+
+    def _own(self, kind: str, part: Any, recipe: Registered) -> Any:
+        if isinstance(part, Mapping) and "name" in part:
+            return {**part, "name": self._own(kind, part["name"], recipe)}
+        if not isinstance(part, str):
+            return part
+        same = self._ready().index.get((kind, part), ())
+        own = [item for item in same if item.distribution == recipe.distribution]
+        return own[0].qualified if len(same) > 1 and len(own) == 1 else part
 
     def from_config(self, kind: str, config: Any) -> Any:
         """The object that a configuration describes.
@@ -299,7 +326,8 @@ class Registry:
             f"no {kind} is named {name!r}; {hint if hint.endswith('?') else hint + '.'}",
             *([f"There is a {' and a '.join(elsewhere)} of this name."] if elsewhere else []),
             f"Looked among {len(known)} of this kind in {healthy} plugins.",
-            *(f"It may be in {item.source.where}, which is broken ({item.reason})." for item in broken),
+            *(f"It may be in {item.source.where}, which is broken ({item.reason})." for item in broken[:SHOWN]),
+            *([f"{len(broken) - SHOWN} more plugins are broken: see fm doctor."] if len(broken) > SHOWN else []),
         ]
         return UnknownNameError(" ".join(parts))
 
@@ -371,6 +399,7 @@ register = default.register
 find = default.find
 load = default.load
 build = default.build
+recipe = default.recipe
 from_config = default.from_config
 observers = default.observers
 notify = default.notify

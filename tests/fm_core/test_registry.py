@@ -179,6 +179,22 @@ def test_a_name_of_two_distributions_is_reached_by_distribution_only() -> None:
     assert origin(registry.build("solver", "ark:heun", order=1)) == Spec("solver", "ark:heun", {"order": 1})
 
 
+def test_a_recipe_means_the_parts_of_its_own_distribution() -> None:
+    """Else a stranger's `heun` would break every recipe that names one."""
+    method = Component("recipe", "cfm", {"path": {"name": "line", "sigma": 0.1}, "solver": "heun", "grid": "cosine"})
+    line, theirs = Component("path", "line", Solver), Component("solver", "heun", make_solver)
+    alone = Registry([plugged("a", "ark", HEUN, line, method)])
+    assert alone.recipe("cfm") == {"path": {"name": "line", "sigma": 0.1}, "solver": "heun", "grid": "cosine"}
+    both = Registry([plugged("a", "ark", HEUN, line, method), plugged("b", "zoo", theirs, line)])
+    assert both.recipe("cfm") == {"path": {"name": "ark:line", "sigma": 0.1}, "solver": "ark:heun", "grid": "cosine"}
+
+
+def test_only_some_of_many_broken_plugins_are_explained() -> None:
+    with pytest.raises(UnknownNameError, match=r"ruin 0\.1.*2 more plugins are broken: see fm doctor") as caught:
+        Registry([broken(f"p{i}") for i in range(5)]).find("solver", "heun")
+    assert str(caught.value).count("It may be in") == 3
+
+
 def test_a_name_given_twice_by_one_distribution_is_an_error_with_the_way_out() -> None:
     registry = Registry([plugged("a", "zoo", HEUN), plugged("b", "zoo", HEUN)])
     for name in ("heun", "zoo:heun"):
