@@ -187,7 +187,8 @@ class Registry:
         Args:
             kind: One of `KINDS`.
             name: Its name, or `distribution:name`.
-            **options: What its class or function takes, by name.
+            **options: What its class or function takes, by name; dictionaries with `kind` and `name` are built too,
+                however deep.
 
         Returns:
             The object; `origin` tells what it was built from.
@@ -198,7 +199,8 @@ class Registry:
             PluginError: As `load` does.
         """
         found = self.find(kind, name)
-        return build_target(found.component, found.source, Spec(kind, name, options))
+        built = {key: self._nested(value) for key, value in options.items()}
+        return build_target(found.component, found.source, Spec(kind, name, built))
 
     def recipe(self, name: str) -> dict[str, Any]:
         """The arguments of `compose` that a recipe stands for.
@@ -244,7 +246,7 @@ class Registry:
             raise OptionError(
                 f"a {kind} is given by its name, by a mapping {{'name': …, **options}}, or as an object; got {config!r}"
             )
-        options = {key: self._nested(value) for key, value in config.items() if key not in RESERVED}
+        options = {key: value for key, value in config.items() if key not in RESERVED}
         return self.build(kind, config["name"], **options)
 
     def observers(self, hook: str) -> Observers | None:

@@ -18,7 +18,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import final
@@ -28,6 +27,8 @@ from torch import Tensor, nn
 
 from fm_core.errors import ShapeError, did_you_mean
 from fm_core.randomness import make_generator
+from fm_plugins.networks.seeded import embedding, linear
+from fm_plugins.networks.time_embedding import sinusoids
 
 __all__ = ["MLP"]
 
@@ -89,10 +90,10 @@ class MLP(nn.Module):
         sizes = [size + time_size + (width if classes else cond_dim or 0), *[width] * depth]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
-            layers += [_linear(inputs, outputs, generator), ACTIVATIONS[activation]()]
-        self.net = nn.Sequential(*layers, _linear(width, size, generator))
+            layers += [linear(inputs, outputs, generator), ACTIVATIONS[activation]()]
+        self.net = nn.Sequential(*layers, linear(width, size, generator))
         self.embed_time = None if time == "concat" else _Fourier(width, generator)
-        self.embed_class = _embedding(classes + 1, width, generator) if classes else None
+        self.embed_class = embedding(classes + 1, width, generator) if classes else None
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """The network's output at states x_t `(B, *D)`, times t `(B,)` and conditions.
@@ -177,27 +178,7 @@ class _Fourier(nn.Module):
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.mix = _linear(width, width, generator)
+        self.mix = linear(width, width, generator)
 
     def forward(self, t: Tensor, dtype: torch.dtype) -> Tensor:
-        # Frequencies are made here and in t's precision: as a buffer, `.to(bfloat16)` would round them.
-        half = self.mix.in_features // 2
-        i = torch.arange(half, dtype=t.dtype, device=t.device)
-        angles = t.unsqueeze(1) * (1000 * torch.exp(-math.log(10_000) / half * i))
-        return self.mix(torch.cat([angles.sin(), angles.cos()], 1).to(dtype))  # type: ignore[no-any-return]
-
-
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer drawn from `generator` as PyTorch draws it from its global one."""
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
-    bound = 1 / math.sqrt(inputs)
-    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-    return layer
-
-
-def _embedding(rows: int, width: int, generator: torch.Generator) -> nn.Embedding:
-    """An embedding drawn from `generator` as PyTorch draws it from its global one."""
-    layer = nn.Embedding(rows, width, device="meta").to_empty(device="cpu")
-    nn.init.normal_(layer.weight, generator=generator)
-    return layer
+        return self.mix(sinusoids(t, self.mix.in_features).to(dtype))  # type: ignore[no-any-return]
