@@ -78,6 +78,8 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
         raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
     _check_budget(solver, steps, nfe, times)
     low, high = field.span(solver.needs)
+    if isinstance(solver, TableSolver) and not solver.starts_blind and hasattr(pipeline.path, "span"):
+        low = max(low, pipeline.path.span(solver.space, ())[0])
     ends_noisy = high < 1.0 or bool(declared(pipeline.path, "closing"))
     closing = budget.final == "data" and ends_noisy and Prediction.DATA in pipeline.path.provides
     begin = low if start is None else max(low, start)

@@ -317,6 +317,8 @@ class TableSolver:
         grid: A grid of its own, used unless the caller gives one.
         exact_in: The variable ("t", "log_snr" or "noise_to_signal") in which predictions that are polynomials of degree
             < order are integrated exactly; None where there is none.
+        starts_blind: Whether it can start where predictions of its space say nothing of the data (noise at α = 0). If
+            not, runs start a little later.
     """
 
     plan: Callable[[ProbabilityPath, Tensor], Plan]
@@ -329,6 +331,7 @@ class TableSolver:
     exact_in: str | None = attribute(
         default=None, kw_only=True, validator=validators.in_((None, "t", "log_snr", "noise_to_signal"))
     )
+    starts_blind: bool = attribute(default=False, kw_only=True)
 
     @property
     def needs(self) -> frozenset[Prediction]:

@@ -346,6 +346,8 @@ def _state(
     if given is not None and not given.is_floating_point():
         raise ShapeError(f"x0 and x1 must be floating point; got {given.dtype}")
     default_device, default_dtype = pipeline.placement
+    if given is not None and not isinstance(getattr(pipeline.model, "net", None), nn.Module):
+        default_dtype = given.dtype  # a function has no dtype of its own
     if isinstance(getattr(pipeline.model, "net", None), nn.Module) and (
         (dtype or default_dtype) != default_dtype or torch.device(device or default_device).type != default_device.type
     ):

@@ -112,4 +112,5 @@ def annealed_langevin(steps_per_level: int = 10, step_size: float = 0.5) -> Tabl
         order=1,
         evals_per_step=steps_per_level,
         stochastic=True,
+        starts_blind=True,
     )

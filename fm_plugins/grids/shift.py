@@ -23,7 +23,7 @@ from torch import Tensor
 from fm_core.protocols import ProbabilityPath
 from fm_plugins.grids.warp import warped
 
-__all__ = ["Shift", "resolution_shift"]
+__all__ = ["Shift", "flux_shift", "resolution_shift"]
 
 
 @final
@@ -69,3 +69,27 @@ def resolution_shift(pixels: int, base: int) -> float:
         base: Those of the resolution whose grid is known to be good, n.
     """
     return math.sqrt(pixels / base)
+
+
+def flux_shift(
+    tokens: int, *, base_tokens: int = 256, max_tokens: int = 4096, base_mu: float = 0.5, max_mu: float = 1.15
+) -> Shift:
+    """FLUX's shift e^µ, with µ linear in the number of image tokens.
+
+    >>> round(flux_shift(4096).shift, 4)  # 1024² pixels
+    3.1582
+
+    Args:
+        tokens: Image tokens: 16 × 16 pixels each in FLUX.
+        base_tokens, max_tokens: Two numbers of tokens, and
+        base_mu, max_mu: µ there; µ goes on linearly beyond.
+
+    References:
+        FLUX, sampling.py. https://github.com/black-forest-labs/flux
+    """
+    if tokens < 1 or base_tokens >= max_tokens:
+        raise ValueError(
+            f"flux_shift takes tokens ≥ 1 and base_tokens < max_tokens; got {tokens}, {base_tokens} and {max_tokens}"
+        )
+    slope = (max_mu - base_mu) / (max_tokens - base_tokens)
+    return Shift(math.exp(base_mu + slope * (tokens - base_tokens)))

@@ -388,13 +388,20 @@ def test_enums_and_tuples_are_saved_as_what_json_gives_back(registry: Registry) 
         ([1, {2}], "item 1 of option 'grid'"),
         ({"a": b"x"}, "'a' in option 'grid'"),
         ({1: 2}, "option 'grid'"),
-        ({"kind": "grid", "name": "uniform"}, "option 'grid'"),  # would come back as an object
         (Grid(), "option 'grid' of solver/heun"),  # built by hand: it has no name
     ],
 )
 def test_options_that_cannot_be_saved_are_named(registry: Registry, value: object, place: str) -> None:
     with pytest.raises(SavedFileError, match=place):
         to_config(registry.build("solver", "heun", order=1, grid=value))
+
+
+def test_options_that_describe_a_component_are_built(registry: Registry) -> None:
+    """However deep, by `build` as by `from_config`; so they can be saved again."""
+    options = {"order": 1, "grid": [{"kind": "solver", "name": "heun", "order": 2}]}
+    built = registry.build("solver", "heun", **options)
+    assert built.grid[0].order == 2
+    assert to_config(built) == to_config(registry.from_config("solver", {"name": "heun", **options}))
 
 
 def test_objects_without_a_name_cannot_be_saved() -> None:

@@ -444,3 +444,24 @@ def test_a_path_without_linear_conversions_is_closed_by_its_own_data_prediction(
 def test_odd_numbers_are_refused(request_, says):
     with pytest.raises(fm.BudgetError, match=says):
         _pipe().sample((2, 2), **({"steps": 2} | request_))
+
+
+@pytest.mark.parametrize("starts_blind", [False, True])
+def test_a_table_starts_where_its_space_says_something(starts_blind):
+    """At α = 0 the noise prediction is the state: a step in it knows nothing of the data."""
+    times = []
+
+    def plan(path, grid):
+        times.append(float(grid[0]))
+        return fm.Plan("noise", float(grid[0]), [fm.Row(float(grid[-1]), ((0, 1.0),), ((0, 0.1),))])
+
+    solver = fm.TableSolver(plan, space="noise", order=1, starts_blind=starts_blind)
+    path = fm.build("path", "linear")
+    _pipe(path=path, solver=solver).sample((2, 2), steps=1, seed=0)
+    assert set(times) == {0.0 if starts_blind else path.margin}
+
+
+def test_a_function_runs_in_the_dtype_of_what_it_is_given():
+    x0 = torch.zeros(3, 2, dtype=torch.float64)
+    assert _pipe().sample(x0=x0, steps=2).x.dtype == torch.float64
+    assert _pipe().sample(x0=x0, steps=2, dtype=torch.float32).x.dtype == torch.float32

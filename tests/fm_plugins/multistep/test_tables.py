@@ -1,0 +1,146 @@
+"""Tables: their shape and cost, their ends, and the exact law of the stochastic ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import fm_core as fm
+from fm_core import GaussianPath, TimeError
+from fm_core.law import output_law
+from fm_core.testing import GaussianMixture
+from fm_plugins.multistep import fm_components
+
+GRID = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("component", fm_components(), ids=lambda c: c.name)
+def test_registered_solvers_make_finite_tables_at_the_declared_cost(
+    path: GaussianPath, component: fm.Component
+) -> None:
+    solver = fm.build("solver", component.name, **component.example)
+    plan = solver.plan(path, GRID)
+    assert plan.space == solver.space
+    assert plan.times == tuple(GRID.tolist())
+    extra = 9 if component.name == "pndm" else 0  # three Runge–Kutta steps of four calls
+    assert plan.nfe == 8 * solver.evals_per_step + extra
+    assert plan.stochastic == solver.stochastic
+
+
+@pytest.mark.parametrize(
+    "name", ["adams_pc", "dpm_solver_pp", "dpm_solver_pp_2s", "unipc", "sde_dpm_solver_pp", "sa_solver"]
+)
+@pytest.mark.parametrize("shape", [(1, 2), (2, 2), (3, 1, 4, 4)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_sampling_from_end_to_end_gives_data(
+    path: GaussianPath, name: str, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """From pure noise to no noise, λ from −∞ to ∞ on most paths; the data is near one point."""
+    mixture = GaussianMixture(torch.full((1, *shape[1:]), 2.0), torch.tensor(0.05))
+    pipe = fm.compose(path=path, model=mixture.model(path, "v"), solver=name)
+    out = pipe.sample(shape, nfe=20, seed=0, dtype=dtype)
+    assert out.x.shape == shape
+    assert out.nfe <= 20
+    torch.testing.assert_close(out.x, torch.full(shape, 2.0, dtype=out.x.dtype), rtol=0, atol=0.6)
+
+
+def test_predicted_states_are_not_part_of_the_trajectory(paths: dict[str, GaussianPath]) -> None:
+    plan = fm.build("solver", "unipc", order=2).plan(paths["vp"], GRID)
+    assert [row.accepted for row in plan.rows] == [False, True] * 7 + [True]
+    assert plan.nfe == 8
+    corrected = fm.build("solver", "unipc", order=2, correct_last=True).plan(paths["vp"], GRID)
+    assert corrected.nfe == 9
+
+
+def test_orders_rise_and_fall_as_asked(paths: dict[str, GaussianPath]) -> None:
+    lengths = lambda **options: [  # noqa: E731
+        len(row.predictions) for row in fm.build("solver", "dpm_solver_pp", **options).plan(paths["vp"], GRID).rows
+    ]
+    assert lengths(order=3) == [1, 2, 3, 3, 3, 3, 3, 3]
+    assert lengths(order=3, lower_order_final=True) == [1, 2, 3, 3, 3, 3, 2, 1]
+    assert lengths(order=3, start="single_step") == [1, 2, 3, 1, 2, 3, 3, 3, 3, 3, 3, 3]
+
+
+STOCHASTIC: list[tuple[str, dict[str, Any], float]] = [
+    ("sde_dpm_solver_pp", {"order": 1}, 1),
+    ("sde_dpm_solver_pp", {"order": 2}, 2),
+    ("sde_dpm_solver_pp", {"order": 2, "shortcut": "midpoint"}, 2),
+    ("sde_dpm_solver_pp", {"order": 3, "tau": 0.6}, 2),
+    ("sa_solver", {"order": 2, "corrector": 0}, 2),
+    ("sa_solver", {"order": 1, "corrector": 2}, 2),
+    ("sa_solver", {"order": 2, "corrector": 3, "tau": 0.5}, 2),
+    ("seeds", {"order": 1}, 1),
+    ("seeds", {"order": 2}, 2),
+    ("seeds", {"order": 2, "published": True}, 2),
+    ("seeds", {"order": 3}, 2),
+    ("seeds", {"order": 2, "space": "data"}, 2),
+    ("seeds", {"order": 3, "space": "data", "tau": 0.7}, 2),
+]
+
+
+@pytest.mark.parametrize("name", ["linear", "vp", "ve"])
+@pytest.mark.parametrize(("solver", "options", "order"), STOCHASTIC, ids=lambda v: str(v))
+def test_law_on_gaussian_data_converges_at_the_declared_weak_order(
+    paths: dict[str, GaussianPath], name: str, solver: str, options: dict[str, Any], order: int
+) -> None:
+    """Mean and variance of the output, known without a sample; a wrong noise variance would leave a bias for ever."""
+    path, built = paths[name], fm.build("solver", solver, **options)
+    assert built.order == order
+    low, high = (0.3, 0.7) if name in ("vp", "ve") else (0.15, 0.85)
+    errors = []
+    for steps in (100, 400):
+        plan = built.plan(path, torch.linspace(low, high, steps + 1, dtype=torch.float64))
+        given = torch.tensor([0.04, 0.09, 0.36, 1.0], dtype=torch.float64)
+        _, variance = output_law(plan, path, mean=torch.full((4,), 1.5), variance=given)
+        end = torch.tensor(high, dtype=torch.float64)
+        errors.append(float((variance - path.alpha(end) ** 2 * given - path.sigma(end) ** 2).norm()))
+    assert math.log(errors[0] / errors[1], 4) > order - 0.4
+    assert errors[1] < 0.05
+
+
+def test_noise_of_zero_is_the_deterministic_table(paths: dict[str, GaussianPath]) -> None:
+    for stochastic, deterministic, options in (
+        ("sde_dpm_solver_pp", "dpm_solver_pp", {}),
+        ("seeds", "dpm_solver", {}),
+    ):
+        assert fm.build("solver", stochastic, tau=0.0, **options).plan(paths["vp"], GRID) == fm.build(
+            "solver", deterministic, **options
+        ).plan(paths["vp"], GRID)
+
+
+def test_band_limits_the_noise(paths: dict[str, GaussianPath]) -> None:
+    plan = fm.build("solver", "sa_solver", corrector=0, band=(0.5, 2.0)).plan(paths["linear"], GRID)
+    noisy = [(1 - t) / t for t, row in zip(GRID.tolist(), plan.rows, strict=False) if row.noise]
+    assert noisy
+    assert all(0.5 <= level <= 2.0 for level in noisy)
+
+
+def test_stochastic_tables_refuse_to_invert(paths: dict[str, GaussianPath]) -> None:
+    mixture = GaussianMixture([[0.0, 1.0]], 1.0)
+    with pytest.raises(TimeError, match="cannot invert"):
+        fm.build("solver", "sde_dpm_solver_pp").solve(
+            mixture.field(paths["linear"], "data"), torch.zeros(1, 2, dtype=torch.float64), GRID.flip(0)
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("dpm_solver", {"order": 4}, "orders 1, 2 and 3"),
+        ("adams_bashforth", {"order": 0}, "order"),
+        ("adams_bashforth", {"order": 4, "start": "single_step"}, "orders 1, 2 and 3"),
+        ("adams_pc", {"order": 1}, "at least 2"),
+        ("deis", {"variable": "rho"}, "variable"),
+        ("unipc", {"shortcut": "bh3"}, "shortcut"),
+        ("ipndm", {"order": 5}, "1 to 4"),
+        ("multistep", {"space": "velocity", "variable": "t", "shortcut": "bh1"}, "leave it out"),
+        ("single_step", {"nodes": [1.5]}, "nodes"),
+        ("sa_solver", {"tau": lambda _: 1.0, "band": (0.1, 1.0)}, "band"),
+    ],
+)
+def test_options_that_make_no_solver_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fm.build("solver", name, **options)
