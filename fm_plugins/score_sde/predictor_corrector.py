@@ -12,12 +12,13 @@ Corrector (Algorithms 4 and 5), M times at s, with g = ∇log p_s(x) for an even
 
     x ← x + ε·g + √(2ε)·z,    ε = 2·a·(snr·‖z‖/‖g‖)²,    a = α²_{s|s'} (1 − β on VP, 1 on VE),
 
-s' being the next time, after the last one by a step of the same length (t = 1 at most). The published code averages ‖z‖
-and ‖g‖ over the batch, so that samples depend on their neighbours. With norms of each sample the steps would depend on
-z and x, which does not keep p_s however small they are: noise is too strong by (D + 2)/D, and p_s·‖g‖² is sampled in
-place of p_s. So for ‖z‖ stands `ζ = √D + 2`, which noise exceeds one time in 300; and ‖g‖ is the norm of each sample but
-at least ζ/σ, which is to say that the noise prediction −σ·g counts by its length only where it is longer than noise is
-(‖N‖² ≤ D in the mean), as guidance and errors of the network make it. Hence `ε = 2·a·snr²·σ²·min(1, ζ²/‖σ·g‖²)`.
+s' being the next time, after the last one by a step of the same length (t = 1 at most). The published code averages
+‖z‖ and ‖g‖ over the batch, so that samples depend on their neighbours. With norms of each sample the steps would depend
+on z and x, which does not keep p_s however small they are: noise is too strong by (D + 2)/D, and p_s·‖g‖² is sampled in
+place of p_s. So for ‖z‖ stands `ζ = √D + 2`, which noise exceeds one time in 300; and ‖g‖ is the norm of each sample
+but at least ζ/σ, which is to say that the noise prediction −σ·g counts by its length only where it is longer than noise
+is (‖N‖² ≤ D in the mean), as guidance and errors of the network make it. Hence
+`ε = 2·a·snr²·σ²·min(1, ζ²/‖σ·g‖²)`.
 
 The corrector's own error does not fade on fine grids: it settles at a law that is off by O(snr²), as one with σ ≫ the
 data's spread settles at 1/(1 − snr²) times the variance.

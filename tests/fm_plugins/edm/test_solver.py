@@ -20,7 +20,7 @@ from fm_plugins.edm.solver import edm
 LINE = GaussianMixture(torch.tensor([[-1.5], [0.2], [1.2]]), torch.tensor([0.3, 0.2, 0.4]))
 CHURNS: dict[str, dict[str, float]] = {
     "none": {},
-    "all": {"s_churn": 10.0},
+    "all": {"s_churn": 2.0},
     "some": {"s_churn": 40.0, "s_min": 0.05, "s_max": 5.0, "s_noise": 1.003},
     "most": {"s_churn": 1e9},
 }
