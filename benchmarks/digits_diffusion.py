@@ -37,7 +37,7 @@ from fm_core.randomness import make_generator, spawn_seed
 from fm_plugins.digits.digits import to_unit
 from fm_plugins.networks.classifier_training import train_classifier
 
-TRAINING_STEPS, CLASSIFIER_STEPS = 10_000, 1_500
+TRAINING_STEPS, CLASSIFIER_STEPS = 6_000, 1_500
 DRAWS, N = 3, 898
 """Draws behind each figure; half of the 1,797 digits, so that real can be compared with real at the same n."""
 

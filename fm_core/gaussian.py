@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import torch
 from attrs import field, frozen, validators
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fm_core.errors import ShapeError, TimeError
 from fm_core.prediction import GAUSSIAN_KINDS, Prediction, affine, det, require_gaussian, row
@@ -105,6 +106,8 @@ class GaussianPath:
     _spans: dict[tuple[Prediction, frozenset[Prediction]], tuple[float, float]] = field(
         factory=dict, init=False, repr=False
     )
+    _kept: WeakIdKeyDictionary = field(factory=WeakIdKeyDictionary, init=False, repr=False)
+    """Conversions by the time tensors that they are for."""
 
     geometry = "euclidean"
 
@@ -163,7 +166,8 @@ class GaussianPath:
         Raises:
             PredictionError: For a kind that no Gaussian path converts.
         """
-        return affine(require_gaussian(src), require_gaussian(dst), *self._coefficients(t))
+        src, dst = require_gaussian(src), require_gaussian(dst)
+        return affine(src, dst, *self._coefficients(t, slopes=Prediction.VELOCITY in (src, dst)))
 
     def span(self, src: Prediction, needs: Iterable[Prediction] = ()) -> tuple[float, float]:
         """The closed interval in which a network that predicts `src` may be asked for all of `needs`.
@@ -232,16 +236,33 @@ class GaussianPath:
         """The prediction `value` `(B, *D)` of kind `src` at `(x_t, t)` as one of kind `dst`, shape `(B, *D)`."""
         if src == dst:
             return value
-        m, k = self.affine(batch_time(t, x_t), src, dst)
-        return over(m, x_t) * x_t + over(k, value) * value
+        m, k = self._factors(batch_time(t, x_t), x_t.dtype, src, dst)
+        return torch.addcmul(over(k, value) * value, over(m, x_t), x_t)
 
-    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """α, σ, α', σ' at t in float64; what counts as 0 is 0."""
+    def _factors(self, t: Tensor, dtype: torch.dtype, src: Prediction, dst: Prediction) -> tuple[Tensor, Tensor]:
+        """m and k of `affine`, `(B,)`; `(1,)` where all samples are at one time, and then kept with that time.
+
+        A solver's grid gives the same tensors run after run, so conversions under guidance are computed once.
+        """
+        if t.stride(0) or t.requires_grad or torch.compiler.is_compiling():
+            return self.affine(t, src, dst)
+        kept: dict[Any, tuple[Tensor, Tensor]] = self._kept.setdefault(t, {})  # type: ignore[no-untyped-call]
+        key = (src, dst, dtype)
+        if key not in kept:
+            with torch.inference_mode(False):  # they outlive this run, and may meet gradients in another
+                m, k = (factor.to(dtype) for factor in self.affine(t[:1], src, dst))
+            if m.requires_grad or k.requires_grad:  # a schedule that is learned
+                return m, k
+            kept[key] = m, k
+        return kept[key]
+
+    def _coefficients(self, t: Tensor, slopes: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """α, σ, α', σ' at t in float64; what counts as 0 is 0. Without `slopes`, α and σ stand in for them."""
         t = t.to(torch.float64)
         alpha, sigma = self.alpha(t), self.sigma(t)
         alpha = torch.where(alpha.abs() < ZERO, 0.0, alpha)
         sigma = torch.where(sigma.abs() < ZERO, 0.0, sigma)
-        return alpha, sigma, self.d_alpha(t), self.d_sigma(t)
+        return (alpha, sigma, self.d_alpha(t), self.d_sigma(t)) if slopes else (alpha, sigma, alpha, sigma)
 
 
 def check_times(times: Any, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:

@@ -282,3 +282,28 @@ def test_a_schedule_may_be_constant(constant: Callable[[Tensor], Tensor]) -> Non
     path = GaussianPath(Exploding())
     torch.testing.assert_close(path.d_alpha(f64(0.2, 0.7)), f64(0.0, 0.0))
     torch.testing.assert_close(path.d_sigma(f64(0.2, 0.7)), f64(-10.0, -10.0))
+
+
+def test_conversions_at_one_time_are_those_at_many(path: GaussianPath) -> None:
+    """A grid's times are one number for the whole batch, and what was computed for them is kept: to the same values."""
+    x, value = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for dtype in (torch.float64, torch.float32):
+        one = torch.tensor(0.4, dtype=dtype).expand(3)
+        for dst in (Prediction.DATA, Prediction.VELOCITY, Prediction.DATA):
+            many = path.convert(value.to(dtype), x.to(dtype), one.clone(), src=Prediction.NOISE, dst=dst)
+            for _ in range(2):
+                kept = path.convert(value.to(dtype), x.to(dtype), one, src=Prediction.NOISE, dst=dst)
+                torch.testing.assert_close(kept, many)
+
+
+def test_kept_conversions_go_with_their_times(paths: dict[str, GaussianPath]) -> None:
+    path = GaussianPath(paths["linear"].schedule)
+    x = torch.ones(3, 2)
+    for t in (0.2, 0.7):
+        time = torch.tensor(t).expand(3)
+        torch.testing.assert_close(
+            path.convert(x, x, time, src=Prediction.VELOCITY, dst=Prediction.DATA), x + (1 - t) * x
+        )
+        assert len(path._kept) == 1
+        del time
+    assert len(path._kept) == 0
