@@ -45,7 +45,7 @@ types: $(STAMP) ## mypy --strict on both packages
 	$(BIN)/mypy
 
 pytest: $(STAMP) ## the tests alone
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 format: $(STAMP) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix

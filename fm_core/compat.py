@@ -67,7 +67,7 @@ def problems(pipeline: Pipeline) -> list[Problem]:
     malformed = [problem for kind, part in _parts(pipeline) for problem in _malformed(kind, part)]
     if malformed:
         return malformed
-    checks = (_geometry, _predictions, _refused, _score, _layers, _trained_elsewhere)
+    checks = (_geometry, _predictions, _refused, _score, _layers, _steps, _inner_path, _trained_elsewhere)
     return [problem for check in checks for problem in check(pipeline)]
 
 
@@ -146,14 +146,38 @@ def _only_score(path: object, kind: Prediction) -> bool:
 
 def _refused(pipeline: Pipeline) -> Iterator[Problem]:
     refused: frozenset[Prediction] = getattr(getattr(pipeline.path, "schedule", None), "refused", frozenset())
-    kinds = [kind for kind in pipeline.model.predicts if kind in refused]
-    if kinds and len(kinds) == len(pipeline.model.predicts):
+    kind = pipeline.model.predicts[0]  # the one that others are converted from
+    if kind in refused:
         yield Problem(
-            f"the model predicts {_listed(kinds)}, which this schedule refuses",
+            f"the model predicts {str(kind)!r}, which this schedule refuses",
             "it begins at zero signal-to-noise ratio, α(0) = 0, and is asked there: the state is the noise itself, so "
-            f"{_listed(kinds)} of it say nothing of the data, and no conversion can get them back",
+            f"its {kind} says nothing of the data, and no conversion can get it back",
             "train the network to predict 'v' or 'data' (objective='v' or 'data'), or compose it with the schedule "
             "without zero_terminal_snr",
+        )
+
+
+def _steps(pipeline: Pipeline) -> Iterator[Problem]:
+    if pipeline.solver is None or not (hasattr(pipeline.solver, "rtol") and hasattr(pipeline.solver, "atol")):
+        return
+    for guidance in pipeline.guidance:
+        if declared(guidance, "per_step"):
+            yield Problem(
+                f"the guidance {name_of(guidance)!r} and the solver {name_of(pipeline.solver)!r}",
+                "what the guidance does depends on where a step ends, and an adaptive solver tries steps of any length "
+                "and throws some away",
+                "use a solver with a fixed grid, such as 'ddim'",
+            )
+
+
+def _inner_path(pipeline: Pipeline) -> Iterator[Problem]:
+    own, here = getattr(getattr(pipeline.model, "net", None), "path", None), schedule_fingerprint(pipeline.path)
+    there = schedule_fingerprint(own) if own is not None else ()
+    if there and here and max(abs(a - b) for a, b in zip(there, here, strict=True)) > 1e-6:
+        yield Problem(
+            f"the network {type(pipeline.model.net).__name__} was built for another path",  # type: ignore[attr-defined]
+            "it scales its inputs by the α and σ of its own path, which are others than this one's",
+            "build it with the path that the pipeline has: path=…",
         )
 
 

@@ -7,9 +7,11 @@ s = 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,15 +38,20 @@ Scale = float | Tensor | Callable[[Tensor], Tensor]
 """A number; one for every sample, `(B,)`; or a function of the log-SNR `2·log(α/σ)`, `(B,) -> (B,)`."""
 
 
+_NUMBERS = (int, float, np.number)
+
+
 def is_scale(instance: object, attribute: Attribute[Any], value: Any) -> None:
     """An attrs validator of scales.
 
     Raises:
         TypeError: For what is none of the three.
     """
-    if isinstance(value, bool) or not (isinstance(value, int | float | Tensor) or callable(value)):
+    number = isinstance(value, _NUMBERS) and not isinstance(value, bool) and math.isfinite(value)
+    if not number and not isinstance(value, Tensor) and not callable(value):
         raise TypeError(
-            f"{attribute.name} is a number, a tensor (B,), or a function of the log-SNR (B,) -> (B,); got {value!r}"
+            f"{attribute.name} is a finite number, a tensor (B,), or a function of the log-SNR (B,) -> (B,); "
+            f"got {value!r}"
         )
 
 
@@ -54,9 +61,9 @@ def scale_at(scale: Scale, path: Any, t: Tensor, x_t: Tensor) -> float | Tensor:
     Raises:
         ShapeError: If it is neither `()` nor `(B,)`.
     """
-    if isinstance(scale, int | float):
-        return scale
-    value = scale if isinstance(scale, Tensor) else scale(path.log_snr(t))
+    if isinstance(scale, _NUMBERS):
+        return float(scale)
+    value = torch.as_tensor(scale if isinstance(scale, Tensor) else scale(path.log_snr(t)))
     if value.shape not in ((), x_t.shape[:1]):
         raise ShapeError(f"a scale has the shape () or (B,), here ({len(x_t)},); got {tuple(value.shape)}")
     return over(value.to(x_t.device), x_t)

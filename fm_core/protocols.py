@@ -49,6 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "evals": 1,
     "off": False,
     "layer": None,
+    "per_step": False,
     "stochastic": False,
     "closing": False,
     "exact_in": None,
@@ -169,6 +170,7 @@ class Guidance(Protocol):
     guided prediction (default 1); `off`, whether it changes nothing (default False), in which case a field leaves it
     out; `layer`, 0 for one that extrapolates between answers of the field inside it, 1 for one that adds a term of its
     own and must not be extrapolated (default None: anywhere), never falling from the innermost to the outermost;
+    `per_step`, whether what it does depends on where a step ends (default False), which adaptive solvers do not know;
     `select(rows) -> Guidance`, of one that holds something for every sample, the guidance of a slice of them.
     """
 

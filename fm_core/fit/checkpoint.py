@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 from torch import nn
 
+from fm_core.building import name_of
 from fm_core.errors import SavedFileError
 from fm_core.field import Model, Training
 from fm_core.fit.files import replacing
@@ -160,7 +162,7 @@ def _describe(pipeline: Pipeline, net: nn.Module) -> Saved:
         fm_core=version("fm-core"),
         path=path_config,
         **{name: _optional(name, getattr(pipeline, name)) for name in PARTS[1:]},
-        guidance=[_config("guidance", guidance) for guidance in pipeline.guidance],
+        guidance=[_guidance_config(guidance) for guidance in pipeline.guidance],
         source=None if source is None or origin(source) is None else to_config(source),
         network=network,
         predicts=[str(kind) for kind in model.predicts],
@@ -180,6 +182,29 @@ def _config(kind: str, part: object) -> Config:
 
 def _optional(kind: str, part: object | None) -> Config | None:
     return None if part is None else _config(kind, part)
+
+
+def _guidance_config(guidance: object) -> Config:
+    config, spec = _config("guidance", guidance), origin(guidance)
+    held = _networks(spec.options if spec is not None else {})
+    if held:
+        raise SavedFileError(
+            f"the guidance {name_of(guidance)!r} holds a network, {type(held[0]).__name__}, whose weights a pipeline's "
+            "folder has no place for: save pipe.replace(guidance=()), keep that network's state_dict, and give the "
+            "guidance again after loading"
+        )
+    return config
+
+
+def _networks(part: object) -> list[nn.Module]:
+    """The networks with weights among the options of a part, however deep."""
+    if isinstance(part, nn.Module):
+        return [part] if part.state_dict() else []
+    if isinstance(part, Model):
+        return _networks(part.net)
+    spec = origin(part)
+    options = part if isinstance(part, Mapping) else spec.options if spec is not None else {}
+    return [network for option in options.values() for network in _networks(option)]
 
 
 def _network_config(model: object, net: nn.Module) -> Config | None:

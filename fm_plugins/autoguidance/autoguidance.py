@@ -22,6 +22,7 @@ from fm_core.field import Model
 from fm_core.guiding import Scale, is_scale, scale_at
 from fm_core.prediction import Prediction
 from fm_core.protocols import VectorFieldModel, span_of
+from fm_core.sampling import evaluating
 from fm_core.shapes import over
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Autoguidance:
             Shape `(B, *D)`.
         """
         good: Tensor = field.predict(x_t, t, cond, field.native, until=until)
-        worse: Tensor = field.beside(self.weak).predict(x_t, t, cond, field.native, until=until)
+        with evaluating(self.weak):
+            worse: Tensor = field.beside(self.weak).predict(x_t, t, cond, field.native, until=until)
         guided: Tensor = good + (scale_at(self.scale, field.path, t, x_t) - 1) * (good - worse)
         low, high = span_of(field.path, self.weak.predicts[0], {field.native})
         if field.native in self.weak.predicts or (low, high) == (0.0, 1.0):

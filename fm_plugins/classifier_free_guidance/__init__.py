@@ -62,5 +62,8 @@ def fm_components() -> list[Component]:
             "CFG-Zero*: optimised scale of the unconditional velocity, zero velocity at the start",
             "Fan et al. 2025, https://arxiv.org/abs/2503.18886",
             example={"scale": 3.0},
+            expected_failures={
+                "off_costs_nothing": "at scale 1 the first velocities are still 0; with zero_until=0 too it is off"
+            },
         ),
     ]

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-import torch
 from attrs import field as attribute, frozen, validators
 from torch import Tensor
 
@@ -62,6 +61,7 @@ class CFGPlusPlus:
     evals = 1
     layer = 0
     off = False
+    per_step = True
 
     def select(self, rows: slice) -> CFGPlusPlus:
         """The guidance of these samples."""

@@ -18,6 +18,7 @@ from fm_core import Field, Model, Prediction
 from fm_core.building import OptionError
 from fm_core.errors import ConditionError, ShapeError
 from fm_core.guiding import Scale, expand_condition, is_scale, require_condition, scale_at
+from fm_core.protocols import declared
 from fm_core.sampling import evaluating
 from fm_core.shapes import map_tensors
 
@@ -30,8 +31,9 @@ class ClassifierGuidance:
 
     The condition is the class asked for: integers `(B,)`, alone or under the key `label` of a dict. The field inside is
     asked for p(x), so its network is given no condition: the model's `null` where it has one, else None. With
-    `conditional` it is given the whole condition, as in the paper's conditional models, and as a classifier-free
-    guidance inside needs it; the sum is then the score of `p(x|y)·p(y|x)^s`, no longer of p(x|y).
+    `conditional`, or where a guidance inside extrapolates between answers with and without it (`cfg`), it is given the
+    whole condition, as in the paper's conditional models; the sum is then the score of `p(x|y)·p(y|x)^s`, no longer of
+    p(x|y).
 
     Args:
         classifier: `classifier(x_t, t) -> logits (B, K)` for states `(B, *D)` and times `(B,)`, trained on noised data
@@ -83,18 +85,18 @@ class ClassifierGuidance:
             ShapeError: If the classifier returns something else than logits `(B, K)`.
         """
         scale = scale_at(self.scale, field.path, t, x_t)
-        try:
-            score: Tensor = field.predict(x_t, t, self._inside(field, cond), Prediction.SCORE, until=until)
-        except ConditionError as error:
-            if not self.conditional:
-                error.add_note("classifier guidance gives the field inside it no condition unless conditional=True")
-            raise
         if isinstance(scale, int | float) and scale == 0:
-            return score
-        return score + scale * self._gradient(field, x_t, t, self._labels(cond, x_t))
+            return self.plain(field, x_t, t, cond, until=until)
+        labels = self._labels(cond, x_t)
+        return self.plain(field, x_t, t, cond, until=until) + scale * self._gradient(field, x_t, t, labels)
+
+    def plain(self, field: Field, x_t: Tensor, t: Tensor, cond: Any, *, until: Tensor | None = None) -> Tensor:
+        """The score that the classifier's gradient is added to, shape `(B, *D)`."""
+        score: Tensor = field.predict(x_t, t, self._inside(field, cond), Prediction.SCORE, until=until)
+        return score
 
     def _inside(self, field: Field, cond: Any) -> Any:
-        if self.conditional:
+        if self.conditional or any(declared(guidance, "layer") == 0 for guidance in field.guidances):
             return cond
         null = getattr(field.model, "null", None)
         return None if null is None or cond is None else expand_condition(null, cond)

@@ -13,7 +13,7 @@ from fm_core import Component, hookimpl
 
 @hookimpl
 def fm_components() -> list[Component]:
-    """The solver `ddim`, with the paper's η."""
+    """The solver `ddim`, with the paper's η, and the recipe of its name."""
     return [
         Component(
             "solver",
@@ -22,5 +22,12 @@ def fm_components() -> list[Component]:
             "DDIM with the paper's η on any monotone grid: order 1, one evaluation per step",
             "Song et al. 2021, https://arxiv.org/abs/2010.02502",
             example={"eta": 0.5},
-        )
+        ),
+        Component(
+            "recipe",
+            "ddim",
+            {"path": "ddpm", "objective": "ddpm", "solver": "ddim"},
+            "denoising diffusion, sampled deterministically: the recipe ddpm with η = 0",
+            "Song et al. 2021, https://arxiv.org/abs/2010.02502",
+        ),
     ]

@@ -217,6 +217,10 @@ def _chord(coefficients: Tensor, value: Tensor) -> Tensor:
     return (value - coefficients[..., 0]) / coefficients[..., 1:].sum(-1)
 
 
+LEFT = 0.1
+"""The most of the data, as α(0)/σ(0), that may be left where samples start as noise."""
+
+
 def ddpm(
     betas: str | Sequence[float] = "linear",
     steps: int | None = None,
@@ -228,12 +232,13 @@ def ddpm(
 
     Args:
         betas: `linear`, `scaled_linear`, `squared_cosine`, or the noise variances from the data to the noise.
-        steps: N; 1000 unless `betas` are numbers. With fewer, `beta_end` must rise, or t = 0 is not noise.
+        steps: N; 1000 unless `betas` are numbers. With fewer, `beta_end` must rise: t = 0 is to be noise.
         beta_start, beta_end: β of the first and the last step of the linear schedules.
         zero_terminal_snr: Rescale such that nothing is left of the data at t = 0.
 
     Raises:
-        ValueError: For an unknown name, for β outside (0, 1), and for another number of `betas` than `steps`.
+        ValueError: For an unknown name, for β outside (0, 1), for another number of `betas` than `steps`, and for named
+            betas that leave too much of the data at t = 0.
 
     >>> path = ddpm()
     >>> path.span("noise")
@@ -242,7 +247,16 @@ def ddpm(
     tensor([4.0358e-05, 9.9990e-01])
     """
     if isinstance(betas, str):
-        return GaussianPath(DDPM(tuple(betas_of(betas, steps or 1000, beta_start, beta_end)), zero_terminal_snr))
+        count = steps or 1000
+        path = GaussianPath(DDPM(tuple(betas_of(betas, count, beta_start, beta_end)), zero_terminal_snr))
+        left = float(path.log_snr(torch.zeros((), dtype=torch.float64)).div(2).exp())
+        if left > LEFT:
+            raise ValueError(
+                f"{count} steps of {betas!r} betas up to {beta_end:g} leave α(0)/σ(0) = {left:.2g} of the data where "
+                f"samples start as noise, at most {LEFT:g} is harmless; raise beta_end to about "
+                f"{min(20 / count, 0.99):g} (a network that was trained so is given its betas as a list)"
+            )
+        return path
     if steps is not None and steps != len(betas):
         raise ValueError(f"{len(betas)} betas are given, for as many steps; got steps = {steps}; leave it out")
     return GaussianPath(DDPM(tuple(betas), zero_terminal_snr))

@@ -41,6 +41,12 @@ MOST = math.sqrt(2) - 1
 """The most that a step raises the noise level by: its variance is doubled."""
 
 
+FARTHEST = 100.0
+"""Noise level σ/α from which a step is Euler's: the trapezoid of a step from there multiplies what the network errs by
+the ratio of the levels. (EDM's own levels begin at 80; flows begin at ∞, and squared-cosine betas at 2·10⁴.)
+"""
+
+
 @frozen
 class Churn:
     """How much fresh noise a step adds before it goes down: S_churn, S_min, S_max, S_noise of the paper."""
@@ -74,16 +80,28 @@ def edm_plan(churn: Churn, path: ProbabilityPath, times: Tensor) -> Plan:
     (alpha_t, alpha_s), (sigma_t, sigma_s) = (alpha[:-1], alpha[1:]), (sigma[:-1], sigma[1:])
     fresh = torch.where(start < times[:-1], (b / a).square() - (sigma_t / alpha_t).square(), 0.0).clamp(min=0.0)
     fresh = torch.where(fresh > 0, churn.scale * a * fresh.sqrt(), 0.0)
-    columns = (times[1:], start, a / alpha_t, fresh, a * sigma_s / (alpha_s * b), sigma_s / b, alpha_s, alpha_s / a)
+    near = b <= FARTHEST * a
+    columns = (
+        near,
+        times[1:],
+        start,
+        a / alpha_t,
+        fresh,
+        a * sigma_s / (alpha_s * b),
+        sigma_s / b,
+        alpha_s,
+        alpha_s / a,
+    )
     rows: list[Row] = []
-    for t, (s, at, shrink, noise, r, keep, to, grow) in zip(
+    for t, (near_enough, s, at, shrink, noise, r, keep, to, grow) in zip(
         times.tolist(), zip(*(column.tolist() for column in columns), strict=True)
     ):
         if at < t:
             rows.append(Row(at, ((len(rows), shrink),), (), noise, accepted=False))
+        corrected = bool(r) and near_enough
         x, half = len(rows), to * (1 - r) / 2
-        rows.append(Row(s, ((x, keep),) if keep else (), ((x, 2 * half),), accepted=r == 0))
-        if r:
+        rows.append(Row(s, ((x, keep),) if keep else (), ((x, 2 * half),), accepted=not corrected))
+        if corrected:
             back = (1 / r - 1) / 2
             rows.append(Row(s, ((x, grow * (1 + r) / 2), (x + 1, -back)), ((x, half), (x + 1, to * back))))
     return Plan(Prediction.DATA, float(times[0]), rows)

@@ -7,6 +7,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -88,6 +89,11 @@ class Interval:
         layer: int | None = declared(self.guidance, "layer")
         return layer
 
+    @property
+    def per_step(self) -> bool:
+        """The guidance's."""
+        return bool(declared(self.guidance, "per_step"))
+
     def select(self, rows: slice) -> Interval:
         """The guidance of these samples, in the same interval."""
         chosen = self.guidance.select(rows) if hasattr(self.guidance, "select") else self.guidance
@@ -109,10 +115,16 @@ class Interval:
         inside = self._inside(field, t)
         if inside is None or bool(inside.all()):  # the one wait for the device: it decides whom to ask
             return self.guidance.guide(field, x_t, t, cond, until=until)
-        kind = self.acts_on or field.native
         if not bool(inside.any()):
-            return field.predict(x_t, t, cond, kind, until=until)  # type: ignore[no-any-return]
-        return self._mixed(field, x_t, t, cond, until, inside, kind)
+            return self._plain(field, x_t, t, cond, until)
+        return self._mixed(field, x_t, t, cond, until, inside)
+
+    def _plain(self, field: Field, x_t: Tensor, t: Tensor, cond: Any, until: Tensor | None) -> Tensor:
+        """What the guidance starts from: its own `plain`, if it asks otherwise than with the condition."""
+        own: Callable[..., Tensor] | None = getattr(self.guidance, "plain", None)
+        if own is not None:
+            return own(field, x_t, t, cond, until=until)
+        return field.predict(x_t, t, cond, self.acts_on or field.native, until=until)  # type: ignore[no-any-return]
 
     def _inside(self, field: Field, t: Tensor) -> Tensor | None:
         if self.low is None and self.high is None:
@@ -122,9 +134,7 @@ class Interval:
         inside = inside if self.low is None else inside & (log_snr >= self.low)
         return inside if self.high is None else inside & (log_snr < self.high)
 
-    def _mixed(
-        self, field: Field, x_t: Tensor, t: Tensor, cond: Any, until: Tensor | None, inside: Tensor, kind: str
-    ) -> Tensor:
+    def _mixed(self, field: Field, x_t: Tensor, t: Tensor, cond: Any, until: Tensor | None, inside: Tensor) -> Tensor:
         """Every row asked for what it needs; a guidance that holds something per sample sees all rows."""
 
         def rows(which: Tensor) -> tuple[Tensor, Tensor, Any, Tensor | None]:
@@ -132,7 +142,7 @@ class Interval:
 
         outside = ~inside
         x, at, given, to = rows(outside)
-        plain: Tensor = field.predict(x, at, given, kind, until=to)
+        plain = self._plain(field, x, at, given, to)
         result = x_t.new_empty(x_t.shape, dtype=plain.dtype)
         result[outside] = plain
         if self.select(slice(0, 1)) is not self:

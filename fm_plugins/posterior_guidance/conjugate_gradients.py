@@ -30,10 +30,11 @@ def conjugate_gradients(apply: Callable[[Tensor], Tensor], b: Tensor, iterations
     """
     v, r, p = torch.zeros_like(b), b, b
     squared = _dot(r, r)
+    solved = squared * torch.finfo(b.dtype).eps ** 2  # further products would be of rounding alone, and underflow
     for _ in range(iterations):
         product = apply(p)
         curvature = _dot(p, product)
-        positive = curvature > 0
+        positive = (curvature > 0) & (squared > solved)
         step = torch.where(positive, squared / torch.where(positive, curvature, 1.0), 0.0)
         v, r = v + step * p, r - step * product
         previous, squared = squared, _dot(r, r)

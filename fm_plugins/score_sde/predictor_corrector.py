@@ -37,7 +37,7 @@ import torch
 from attrs import field as attribute, frozen, validators
 from torch import Tensor
 
-from fm_core import Field, Plan, Prediction, ProbabilityPath, Row, Solver, TableSolver, TimeError
+from fm_core import Field, Plan, Prediction, ProbabilityPath, Row, Solver, TableSolver, TimeError, registry
 from fm_core.gaussian import check_times
 from fm_core.levels import levels
 from fm_core.protocols import OnStep
@@ -64,9 +64,9 @@ def reverse_diffusion_plan(path: ProbabilityPath, times: Tensor) -> Plan:
     return Plan(Prediction.SCORE, float(times[0]), rows)
 
 
-def _reverse_diffusion(predictor: Solver | None) -> Solver:
+def _predictor(predictor: Any) -> Solver:
     if predictor is not None:
-        return predictor
+        return registry.from_config("solver", predictor)  # type: ignore[no-any-return]
     return TableSolver(reverse_diffusion_plan, space=Prediction.SCORE, order=1, stochastic=True)
 
 
@@ -76,8 +76,8 @@ class PredictorCorrector:
     """Predictor–corrector sampling; see the head of this module.
 
     Args:
-        predictor: A solver, of which every step is taken alone (one with a history starts anew each time); None is
-            reverse diffusion.
+        predictor: A solver, its name, or `{"name": …, **options}`, of which every step is taken alone (one with a
+            history starts anew each time); None is reverse diffusion.
         corrector_steps: M, steps of Langevin dynamics at every new time; 0 is the predictor alone.
         snr: Ratio of the corrector's signal to its noise, ‖ε·g‖/‖√(2ε)·z‖, in (0, 1).
 
@@ -85,7 +85,7 @@ class PredictorCorrector:
         ValueError: If M is no whole number ≥ 0, or snr outside (0, 1), where the corrector is stable.
     """
 
-    predictor: Solver = attribute(default=None, converter=_reverse_diffusion)
+    predictor: Solver = attribute(default=None, converter=_predictor)
     corrector_steps: int = attribute(default=1, validator=[validators.instance_of(int), validators.ge(0)])
     snr: float = attribute(default=0.16, validator=[validators.gt(0.0), validators.lt(1.0)])
 

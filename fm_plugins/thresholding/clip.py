@@ -43,6 +43,11 @@ class Clip:
     evals = 1
     layer = None
 
+    @property
+    def per_step(self) -> bool:
+        """Whether what it does depends on where a step ends."""
+        return self.keep_noise
+
     def __attrs_post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(f"the range of the data from {self.low} to {self.high} is empty; low must be below high")

@@ -50,6 +50,11 @@ class DynamicThreshold:
     evals = 1
     layer = None
 
+    @property
+    def per_step(self) -> bool:
+        """Whether what it does depends on where a step ends."""
+        return self.keep_noise
+
     def guide(self, field: Field, x_t: Tensor, t: Tensor, cond: Any, *, until: Tensor | None = None) -> Tensor:
         """The thresholded data prediction.
 

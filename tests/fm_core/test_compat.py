@@ -166,3 +166,27 @@ def test_classes_and_bare_schedules_get_the_way_out():
     assert "make one: TableSolver(…)" in _problems(solver=fm.TableSolver)[0].fix
     assert "fm.GaussianPath(Schedule(…))" in _problems(path=Schedule())[0].fix
     assert "is no path" in _problems(path=None)[0].what
+
+
+def test_adaptive_solvers_are_refused_where_guidance_needs_the_end_of_a_step():
+    per_step = [{"name": "cfg_pp", "weight": 0.5}, {"name": "clip", "keep_noise": True}]
+    for guidance in (*per_step, {"name": "interval", "guidance": {"kind": "guidance", **per_step[0]}, "low": 0.0}):
+        (problem,) = _problems(solver="dopri5", guidance=guidance)
+        assert "fixed grid" in problem.fix
+        fm.compose(path="linear", model=_model(), solver="ddim", guidance=guidance)
+    fm.compose(path="linear", model=_model(), solver="dopri5", guidance="clip")
+
+
+def test_a_preconditioned_network_belongs_to_its_path():
+    net = fm.build("model", "edm_precond", net=fm.build("model", "mlp", shape=2, seed=0), path="edm")
+    model = fm.Model(net, predicts="data")
+    fm.compose(path="edm", model=model)
+    (problem,) = _problems(path="vp", model=model)
+    assert "built for another path" in problem.what
+
+
+@pytest.mark.parametrize("recipe", ["cfm", "fm", "ot_cfm", "rectified_flow", "ddpm", "ddim", "dsm", "score_sde", "edm"])
+def test_every_recipe_of_the_readme_composes(recipe):
+    kind = {"edm": "data"}.get(recipe, "noise" if recipe in {"ddpm", "ddim", "dsm", "score_sde"} else "velocity")
+    pipe = fm.recipe(recipe, model=_model(kind))
+    assert pipe.sample((2, 2), steps=4, seed=0).x.isfinite().all()

@@ -4,6 +4,7 @@ their noise.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from attrs import evolve, field as attribute, frozen
@@ -121,6 +122,18 @@ def test_a_renoised_change_moves_the_data_and_leaves_the_noise(path, pair):
     torch.testing.assert_close(step(data + factor * change), step(data) + path.alpha(s) * change)
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), "3", True, None])
+def test_what_is_no_scale_is_refused(scale):
+    with pytest.raises(TypeError, match="finite number"):
+        fm.build("guidance", "cfg", scale=scale)
+
+
+def test_numbers_of_other_libraries_are_scales():
+    x, t = torch.zeros(2, 3), torch.tensor([0.5, 0.8])
+    assert guiding.scale_at(np.float32(2.0), PATH, t, x) == 2.0
+    assert guiding.scale_at(lambda log_snr: 2.0, PATH, t, x) == torch.tensor(2.0)
+
+
 def test_where_there_is_no_step_nothing_is_renoised():
     """The closing data prediction asks at t = until, at t = 1 even where σ is 0 on both sides."""
     t = torch.tensor([0.3, 1.0])
@@ -183,7 +196,7 @@ def test_a_schedule_refuses_what_says_nothing_where_it_begins(predicts):
     with pytest.raises(fm.CompatError, match="train the network to predict 'v' or 'data'"):
         fm.compose(path=path, model=MIXTURE.model(path, predicts))
     fm.compose(path=path, model=MIXTURE.model(path, "v"))
-    fm.compose(path=path, model=MIXTURE.model(path, ("noise", "data")))
+    fm.compose(path=path, model=MIXTURE.model(path, ("data", "noise")))
 
 
 def test_the_data_prediction_closes_a_path_that_ends_in_noise():

@@ -33,7 +33,8 @@ def knots(n: int) -> torch.Tensor:
 @pytest.mark.parametrize("steps", [10, 1000])
 def test_knots_are_the_products_of_one_minus_beta(betas: str, steps: int) -> None:
     options = NAMED[betas]
-    path, products = ddpm(betas, steps, **options), np.cumprod(1 - betas_of(betas, steps, **options))
+    values = betas_of(betas, steps, **options)
+    path, products = ddpm(values.tolist()), np.cumprod(1 - values)
     t = knots(steps)
     np.testing.assert_allclose(path.alpha(t) ** 2, products, rtol=5e-15)
     # 1 − ᾱ = −expm1(Σ log1p(−β)), relative; a rounding of t moves it by 1e-16/(1 − t).
@@ -158,3 +159,11 @@ def test_given_betas_are_saved_and_read_again() -> None:
 def test_wrong_betas_are_explained(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ddpm(**options)
+
+
+def test_betas_that_never_reach_noise_are_refused() -> None:
+    """At t = 0 the data would still be seen, and samples would start from what the network never saw."""
+    with pytest.raises(ValueError, match=r"raise beta_end to about 0\.4"):
+        fm.build("path", "ddpm", steps=50)
+    fm.build("path", "ddpm", steps=50, beta_end=0.4)
+    fm.build("path", "ddpm", betas=[0.01] * 50)  # how a network was trained is not ours to judge

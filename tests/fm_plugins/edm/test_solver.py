@@ -12,8 +12,8 @@ from torch import Tensor
 
 import fm_core as fm
 from fm_core import GaussianPath
+from fm_core.executing import execute
 from fm_core.law import output_law
-from fm_core.plan import execute
 from fm_core.testing import GaussianMixture
 from fm_plugins.edm.solver import edm
 
@@ -157,3 +157,14 @@ def test_what_is_declared() -> None:
 def test_negative_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be"):
         edm(**options)
+
+
+@pytest.mark.parametrize(("name", "options"), [("linear", {}), ("cosine", {}), ("ddpm", {"betas": "squared_cosine"})])
+def test_a_start_that_is_nearly_noise_is_stepped_over(name: str, options: dict[str, str]) -> None:
+    """The trapezoid of a first step from σ/α = 1,000 to 10 would multiply the network's answer by 50."""
+    path = fm.build("path", name, **options)
+    data = GaussianMixture([[1.0, 0.0], [-1.0, 0.5]], 0.3)
+    pipe = fm.compose(path=path, model=data.model(path, "noise"), solver="edm")
+    x = pipe.sample((2000, 2), steps=10, seed=0, dtype=torch.float64).x
+    expected = data(20_000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(x.std(0), expected.std(0), rtol=0.15, atol=0)

@@ -153,5 +153,5 @@ def test_samples_that_are_not_finite_are_refused_by_number(metric, value):
 
 def test_the_plugin_lists_exactly_these_metrics():
     listed = fm_components()
-    assert {component.name for component in listed} == {*METRICS, "normalized_path_energy"}
+    assert {component.name for component in listed} == {*METRICS, "frechet", "normalized_path_energy"}
     assert {component.kind for component in listed} == {"metric"}
