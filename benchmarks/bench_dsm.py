@@ -2,9 +2,9 @@
 
     .venv/bin/pytest benchmarks/bench_dsm.py -s        (about two minutes)
 
-Data: three Gaussians of std 0.3. The network predicts the data, and its score is (α·data − x)/σ². Aims: a relative error
-of the score below 0.15 at every level, and annealed Langevin and the probability-flow ODE within three times the floor
-of the data, and of each other.
+Data: three Gaussians of std 0.3. The network predicts the data, and its score is (α·data − x)/σ². Aims: a relative
+error of the score below 0.15 at every level, and annealed Langevin and the probability-flow ODE within three times the
+floor of the data, and of each other.
 """
 
 from __future__ import annotations

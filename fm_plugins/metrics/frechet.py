@@ -67,7 +67,7 @@ class Frechet:
 
     @torch.no_grad()
     def _featured(self, x: Tensor) -> Tensor:
-        return x if self.features is None else torch.cat([self.features(part) for part in x.split(self.batch)])
+        return x if self.features is None else torch.cat([self.features(part) for part in torch.split(x, self.batch)])
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

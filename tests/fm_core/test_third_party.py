@@ -141,6 +141,13 @@ def test_strangers_wheels_are_found_used_and_gone_when_uninstalled(environment: 
     assert "No module named 'a_module_that_nobody_has'" in report
     assert "FM_PLUGINS_BLOCK=broken_zoo" in report
 
+    checked = environment.fm("check", "flow_zoo", "--json")
+    results = [json.loads(line) for line in checked.stdout.splitlines()]
+    assert checked.returncode == 0, [result for result in results if result["status"] == "FAIL"]
+    assert {result["component"] for result in results} == {"path/flow_zoo", "solver/flow_zoo"}
+    assert {"component", "plugin", "check", "status", "figure", "why"} <= set(results[0])
+    assert sum(result["status"] == "PASS" for result in results) > 15
+
     used = environment.run("-c", USE)
     assert used.returncode == 0, used.stderr
     said, modules = used.stdout.splitlines()
