@@ -191,8 +191,8 @@ class Solver(Protocol):
 
     Optional: `stochastic` (default False), `geometries` (default euclidean), `grid`, a `TimeGrid` of its own used
     unless the caller gives one; `exact_in`, the variable ("t", "log_snr" or "noise_to_signal") in which it integrates
-    predictions that are polynomials of degree < order exactly (default None). Adaptive solvers carry `rtol` and `atol`, which `sample` may replace, and take the
-    interval's ends (and times to report) as `times`.
+    predictions that are polynomials of degree < order exactly (default None). Adaptive solvers carry `rtol` and `atol`,
+    which `sample` may replace, and take the interval's ends (and times to report) as `times`.
     """
 
     @property

@@ -13,7 +13,14 @@ References:
 
 from __future__ import annotations
 
+from typing import Any
+
 from fm_core import Component, hookimpl
+
+
+def _weak(x_t: Any, t: Any, cond: Any = None) -> Any:
+    """A bad network for states of any shape: what the example is built with."""
+    return -x_t
 
 
 @hookimpl
@@ -26,10 +33,6 @@ def fm_components() -> list[Component]:
             "fm_plugins.autoguidance.autoguidance:autoguidance",
             "D_weak + s·(D − D_weak), with a worse network of any prediction",
             "Karras et al. 2024, https://arxiv.org/abs/2406.02507",
-            example={
-                "weak": {"kind": "model", "name": "mlp", "shape": 2, "width": 8, "depth": 1},
-                "scale": 2.0,
-                "predicts": "velocity",
-            },
+            example={"weak": _weak, "scale": 2.0, "predicts": "velocity"},
         )
     ]

@@ -74,6 +74,7 @@ class NoisyClassifier(nn.Module):
         if classes < 2 or width < 2 or width % 2:
             raise ValueError(f"classes is at least 2 and width even, at least 2; got {classes} and {width}")
         self.classes = classes
+        self.returns = (classes,)  # one answer is no event: the conformance kit reads it
         generator, length = make_generator(seed), 4 * width
         self.embed_time = TimeEmbedding(width, length, generator)
         self.body: _Images | _Vectors

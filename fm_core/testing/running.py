@@ -1,0 +1,250 @@
+"""Runs the conformance kit: from Python, from the terminal, and in a plugin's own tests.
+
+results = check("solver/heun")                      # from Python
+fm check solver/heun                                # from the terminal
+@parametrize_plugin("my_plugin")                    # in the plugin's own tests
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from fm_core import registry
+from fm_core.building import Spec, origin
+from fm_core.discovery import Source, brief
+from fm_core.errors import FMError, UnknownNameError, did_you_mean
+from fm_core.hookspecs import KINDS, Component
+from fm_core.registry import Registered
+from fm_core.testing import building as _building  # noqa: F401  # its check is the first of every kind
+from fm_core.testing.kit import CHECKS, Check, Failed, Figure, Skipped, Subject
+
+__all__ = ["KitError", "Result", "check", "check_plugin", "checks", "components_of", "parametrize_plugin"]
+
+_MODULES = {
+    "path": "conversions",
+    "model": "models",
+    "objective": "objectives",
+    "coupling": "couplings",
+    "solver": "polynomials",
+    "grid": "grids",
+    "guidance": "posteriors",
+    "recipe": "recipes",
+    "dataset": "datasets",
+    "metric": "metrics",
+    "codec": "codecs",
+}
+"""By kind, the module of this package that holds its checks, or the last of them; a kind that has none is not here."""
+
+
+class KitError(FMError, ImportError):
+    """The conformance kit lacks what it runs on."""
+
+
+@frozen
+class Result:
+    """What one check found of one component.
+
+    Args:
+        component: `kind/name`.
+        plugin: Entry-point name of its plugin.
+        check: Name of the check.
+        status: "PASS", "FAIL", or "SKIP" (also for a failure that is expected: its reason is in `why`).
+        figure: What was measured; None where nothing was, or it is not finite.
+        why: What was found; for a failure beside what was expected.
+        read: Where the property is explained.
+    """
+
+    component: str
+    plugin: str
+    check: str
+    status: str
+    figure: Figure
+    why: str
+    read: str
+
+
+def checks(kind: str) -> dict[str, Check]:
+    """Every check of a kind by name, in the order in which they run.
+
+    Raises:
+        UnknownNameError: If there is no such kind.
+        KitError: If hypothesis is not installed.
+    """
+    if kind not in KINDS:
+        raise UnknownNameError(f"{kind!r} is no kind of component; {did_you_mean(str(kind), KINDS)}")
+    if kind in _MODULES:
+        try:
+            importlib.import_module(f"fm_core.testing.{_MODULES[kind]}")
+        except ModuleNotFoundError as error:
+            if error.name != "hypothesis":
+                raise
+            raise KitError(
+                "the conformance kit draws its inputs by hypothesis, which is not installed: "
+                "pip install 'hypothesis>=6.115'"
+            ) from error
+    return CHECKS[kind]
+
+
+def check(
+    component: object,
+    *,
+    kind: str | None = None,
+    only: Iterable[str] | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+) -> list[Result]:
+    """Runs every check of a component's kind.
+
+    Args:
+        component: `"kind/name"` in the registry, a `Component`, what `components()` lists, an object that the registry
+            built, or any object with `kind=`.
+        kind: Kind of an object that the registry did not build.
+        only: Names of the checks to run; all by default.
+        expected_failures: Checks that are known to fail, by name, each with the reason, besides those that the
+            component declares. They are reported as SKIP; one that passes is a FAIL, since what is declared is no
+            longer so.
+
+    Returns:
+        One result for each check, in order. Nothing that a component does escapes: what raises is a FAIL.
+
+    Raises:
+        UnknownNameError: If there is no such component, kind or check.
+    """
+    subject = _subject(component, kind)
+    of_kind = checks(subject.component.kind)
+    names = list(of_kind) if only is None else list(only)
+    for name in (*names, *(expected_failures or ())):
+        if name not in of_kind:
+            raise UnknownNameError(_no_such(name, subject))
+    expected = {**subject.component.expected_failures, **(expected_failures or {})}
+    return [
+        *(_examined(of_kind[name], subject, expected.get(name)) for name in names),
+        *(_undeclarable(name, subject) for name in expected if name not in of_kind),
+    ]
+
+
+def check_plugin(name: str) -> list[Result]:
+    """Runs every check of every component of a plugin, by its entry-point name.
+
+    Raises:
+        UnknownNameError: If no plugin of that name has components.
+    """
+    return [result for component in components_of(name) for result in check(component)]
+
+
+def parametrize_plugin(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A pytest decorator that runs a test once for every check of every component of a plugin.
+
+    The test takes one argument, `result`, and need only say `assert result.status != "FAIL", result.why`; a check that
+    does not apply, or whose failure is expected, is skipped with its reason.
+
+    Args:
+        name: Entry-point name of the plugin.
+
+    Raises:
+        UnknownNameError: If no plugin of that name has components.
+    """
+    import pytest
+
+    cases = [
+        pytest.param((component, name), id=f"{component.component.key}-{name}")
+        for component in components_of(name)
+        for name in checks(component.kind)
+    ]
+
+    def decorate(test: Callable[..., Any]) -> Callable[..., Any]:
+        def run(case: tuple[Registered, str]) -> None:
+            (result,) = check(case[0], only=[case[1]])
+            if result.status == "SKIP":
+                pytest.skip(result.why)
+            test(result)
+
+        run.__name__, run.__doc__ = test.__name__, test.__doc__
+        return pytest.mark.parametrize("case", cases)(run)
+
+    return decorate
+
+
+def components_of(plugin: str) -> list[Registered]:
+    """The components of a plugin, by its entry-point name.
+
+    Raises:
+        UnknownNameError: If no plugin of that name has components.
+    """
+    found = [item for item in registry.components() if item.plugin == plugin]
+    if not found:
+        known = {item.plugin for item in registry.components()}
+        raise UnknownNameError(f"no plugin {plugin!r} has components; {did_you_mean(plugin, known)}; see fm doctor")
+    return found
+
+
+def _subject(component: Any, kind: str | None) -> Subject:
+    spec = origin(component)
+    if isinstance(component, str):
+        of_kind, _, name = component.partition("/")
+        component = registry.find(of_kind, name)
+    if isinstance(component, Registered):
+        return Subject(component.component, component.source)
+    if isinstance(component, Component):
+        return Subject(component, Source("python", dict))
+    spec = spec or Spec(kind or "", "given")
+    if spec.kind not in KINDS:
+        what = f"which kind of component is {type(component).__name__}? Say kind=…"
+        raise UnknownNameError(f"{what}; {did_you_mean(spec.kind, KINDS)}")
+    return Subject(Component(spec.kind, spec.name.rpartition(":")[2], component), Source("python", dict), component)
+
+
+def _no_such(name: str, subject: Subject) -> str:
+    kind = subject.component.kind
+    return f"the kit has no check {name!r} for a {kind}; {did_you_mean(name, checks(kind))}"
+
+
+def _undeclarable(name: str, subject: Subject) -> Result:
+    """A component's own mistake, which must not stop the others from being examined."""
+    why = f"declared as an expected failure, but {_no_such(name, subject)}"
+    return Result(subject.component.key, subject.source.name, name, "FAIL", None, why, "docs/conformance.md")
+
+
+def _broken(subject: Subject) -> str | None:
+    """Why the component cannot be built, None where it can."""
+    try:
+        subject.build()
+    except (Exception, SystemExit) as error:
+        return brief(error)
+    return None
+
+
+def _examined(of: Check, subject: Subject, expected: str | None) -> Result:
+    status, figure, why = _run(of, subject)
+    if expected is not None:
+        status, why = _against_declaration(status, why, expected)
+    measured = figure if figure is not None and math.isfinite(figure) else None
+    return Result(subject.component.key, subject.source.name, of.name, status, measured, why, of.read)
+
+
+def _run(of: Check, subject: Subject) -> tuple[str, Figure, str]:
+    try:
+        figure = of.run(subject)
+    except Failed as failed:
+        return "FAIL", failed.figure, failed.why
+    except Skipped as skipped:
+        return "SKIP", None, str(skipped)
+    except (Exception, SystemExit) as error:
+        if of.name != "builds" and (broken := _broken(subject)):
+            return "SKIP", None, f"it cannot be built ({broken}): see the check builds"
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return "FAIL", None, f"it raised {brief(error)} ({where.filename}:{where.lineno})"
+    return "PASS", figure, of.promise
+
+
+def _against_declaration(status: str, why: str, expected: str) -> tuple[str, str]:
+    if status == "FAIL":
+        return "SKIP", f"expected to fail: {expected}"
+    if status == "PASS":
+        return "FAIL", f"declared as an expected failure ({expected}), but it passes: remove the declaration"
+    return status, why
