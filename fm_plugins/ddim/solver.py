@@ -80,4 +80,6 @@ def ddim(eta: float = 0.0) -> TableSolver:
             "eta must lie in [0, 1]: 0 is deterministic, 1 is DDPM's ancestral step, and beyond it the fresh noise may "
             f"exceed all the noise there is at the new time; got {eta}"
         )
-    return TableSolver(functools.partial(ddim_plan, eta), space=Prediction.DATA, order=1, stochastic=eta > 0)
+    return TableSolver(
+        functools.partial(ddim_plan, eta), space=Prediction.DATA, order=1, exact_in="log_snr", stochastic=eta > 0
+    )

@@ -81,6 +81,10 @@ def single_step(
     return _solver(table, 3 if third else min(2, len(nodes) + 1), len(nodes) + 1)
 
 
+_EXACT_IN = {"t": "t", "lambda": "log_snr", "sigma": "noise_to_signal"}
+"""What the variables are called by `TableSolver`."""
+
+
 def _solver(table: Multistep | SingleStep, order: int, cost: int) -> TableSolver:
     stochastic = callable(table.tau) or table.tau != 0.0
     return TableSolver(
@@ -89,4 +93,5 @@ def _solver(table: Multistep | SingleStep, order: int, cost: int) -> TableSolver
         order=min(order, 2) if stochastic else order,
         evals_per_step=cost,
         stochastic=stochastic,
+        exact_in=None if table.shortcut else _EXACT_IN[table.variable],
     )
