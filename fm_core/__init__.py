@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fm_core.compat import Problem as Problem
+    from fm_core.encoding import Encoded as Encoded
     from fm_core.errors import (
         BudgetError as BudgetError,
         CompatError as CompatError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fm_core.hookspecs import hookimpl as hookimpl
     from fm_core.matching import Matching as Matching
     from fm_core.pipeline import Pipeline as Pipeline, compose as compose, recipe as recipe
-    from fm_core.plan import Plan as Plan, Row as Row, TableSolver as TableSolver
+    from fm_core.plan import Plan as Plan, Row as Row
     from fm_core.prediction import Prediction as Prediction
     from fm_core.protocols import (
         Codec as Codec,
@@ -56,9 +57,12 @@ if TYPE_CHECKING:
         observing as observing,
     )
     from fm_core.sampling import Samples as Samples
+    from fm_core.table_solver import TableSolver as TableSolver
+    from fm_core.transitions import Transitions as Transitions, transition_log_prob as transition_log_prob
 
 _HOME = {
     "compat": ("Problem",),
+    "encoding": ("Encoded",),
     "errors": (
         "BudgetError",
         "CompatError",
@@ -83,7 +87,7 @@ _HOME = {
     "hookspecs": ("hookimpl",),
     "matching": ("Matching",),
     "pipeline": ("Pipeline", "compose", "recipe"),
-    "plan": ("Plan", "Row", "TableSolver"),
+    "plan": ("Plan", "Row"),
     "prediction": ("Prediction",),
     "protocols": (
         "Codec",
@@ -98,6 +102,8 @@ _HOME = {
     ),
     "registry": ("Component", "build", "components", "observing"),
     "sampling": ("Samples",),
+    "table_solver": ("TableSolver",),
+    "transitions": ("Transitions", "transition_log_prob"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
@@ -16,14 +16,28 @@ from fm_core.building import name_of
 from fm_core.errors import BudgetError, TimeError
 from fm_core.field import Field
 from fm_core.gaussian import check_times
-from fm_core.plan import Plan, TableSolver
+from fm_core.plan import Plan
 from fm_core.prediction import Prediction
 from fm_core.protocols import ProbabilityPath, Solver, TimeGrid, declared
+from fm_core.table_solver import TableSolver
 
 if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
 
-__all__ = ["Budget", "Course", "course_of", "solver_of"]
+__all__ = [
+    "Budget",
+    "Course",
+    "affordable",
+    "check_budget",
+    "course_of",
+    "grid_times",
+    "is_adaptive",
+    "kept_course",
+    "solver_of",
+    "solver_title",
+    "step_grid",
+    "tolerances",
+]
 
 NEAR = 1e-6
 """Times closer than this are one: grids often come in float32."""
@@ -62,13 +76,19 @@ class Budget:
 
 def course_of(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget) -> Course:
     """The grid and the plan of this budget, computed once for a pipeline."""
-    key = (budget, *_tolerances(solver))
-    course = pipeline.courses.get(key)
+    key = (budget, *tolerances(solver))
+    course: Course = kept_course(pipeline.courses, key, lambda: _new_course(pipeline, solver, field, budget))
+    return course
+
+
+def kept_course(courses: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+    """The course of a key, made once; when too many are kept all are forgotten."""
+    course = courses.get(key)
     if course is None:
-        course = _new_course(pipeline, solver, field, budget)
-        if len(pipeline.courses) >= KEPT:
-            pipeline.courses.clear()
-        pipeline.courses[key] = course
+        course = make()
+        if len(courses) >= KEPT:
+            courses.clear()
+        courses[key] = course
     return course
 
 
@@ -76,7 +96,7 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
     steps, nfe, times, start = budget.steps, budget.nfe, budget.times, budget.start
     if budget.final not in {"data", "none"}:
         raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
-    _check_budget(solver, steps, nfe, times)
+    check_budget(solver, steps, nfe, times)
     low, high = field.span(solver.needs)
     if isinstance(solver, TableSolver) and not solver.starts_blind and hasattr(pipeline.path, "span"):
         low = max(low, pipeline.path.span(solver.space, ())[0])
@@ -85,27 +105,23 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
     begin = low if start is None else max(low, start)
     if begin >= high:
         raise TimeError(f"start = {start} leaves nothing to do: this network is asked up to t = {high:.6g}")
-    grid = pipeline.grid or declared(solver, "grid")
-
-    def grid_of(n: int) -> Tensor:
-        return _grid_times(grid, pipeline.path, n, (begin, high))
-
+    grid_of = step_grid(pipeline, solver, (begin, high))
     if times is not None:
         chosen = _given_times(times, begin, high)
         closing = closing and float(chosen[-1]) == high
-    elif _adaptive(solver):
+    elif is_adaptive(solver):
         chosen = torch.tensor([begin, high], dtype=torch.float64)
     elif steps is not None:
         chosen = grid_of(steps)
     else:
-        chosen = grid_of(_affordable(solver, field, nfe or 0, grid_of, closing))
+        chosen = grid_of(affordable(solver, field, nfe or 0, grid_of, closing))
     table = isinstance(solver, TableSolver) and (not closing or hasattr(pipeline.path, "affine"))
     plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) and table else None
     sigma = getattr(pipeline.path, "sigma", None)
     return Course(chosen, plan, closing, scale=float(sigma(chosen[0])) if callable(sigma) else 1.0)
 
 
-def _affordable(solver: Solver, field: Field, nfe: int, grid_of: Callable[[int], Tensor], closing: bool) -> int:
+def affordable(solver: Solver, field: Field, nfe: int, grid_of: Callable[[int], Tensor], closing: bool) -> int:
     """The most steps within so many network calls, each prediction costing what the guidances declare."""
     each = math.prod(int(declared(guidance, "evals")) for guidance in field.guidances)
     if isinstance(solver, TableSolver) and hasattr(field.path, "affine"):
@@ -113,7 +129,7 @@ def _affordable(solver: Solver, field: Field, nfe: int, grid_of: Callable[[int],
     steps = (nfe // each - closing) // solver.evals_per_step
     if steps < 1:
         cost = (solver.evals_per_step + closing) * each
-        raise BudgetError(f"one step of {_title(solver)} costs {cost} network calls; got nfe={nfe}")
+        raise BudgetError(f"one step of {solver_title(solver)} costs {cost} network calls; got nfe={nfe}")
     return steps
 
 
@@ -129,9 +145,7 @@ def _given_times(times: Sequence[float], begin: float, high: float) -> Tensor:
         )
     grid = check_times(grid, (begin, high))
     if grid[0] > grid[-1]:
-        raise TimeError(
-            "sampling runs towards the data: times must rise; to invert, use solver.solve on a falling grid"
-        )
+        raise TimeError("sampling runs towards the data: times must rise; to invert, pipe.encode(x1, …)")
     if grid[0] != begin:
         raise TimeError(
             f"times must begin at {begin:.6g}, where the first states live; got {grid[0]:.6g}. To go on from later, "
@@ -140,25 +154,33 @@ def _given_times(times: Sequence[float], begin: float, high: float) -> Tensor:
     return grid
 
 
-def _grid_times(grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: tuple[float, float]) -> Tensor:
+def step_grid(pipeline: Pipeline, solver: Solver, span: tuple[float, float]) -> Callable[[int], Tensor]:
+    """The grid of a number of steps: the pipeline's, else the solver's own, else uniform."""
+    grid = pipeline.grid or declared(solver, "grid")
+    return lambda steps: grid_times(grid, pipeline.path, steps, span)
+
+
+def grid_times(grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: tuple[float, float]) -> Tensor:
+    """The times of a grid, uniform for None."""
     if grid is None:
         return torch.linspace(*span, steps + 1, dtype=torch.float64)
     return check_times(grid.times(path, steps, span), span)
 
 
-def _check_budget(solver: Solver, steps: int | None, nfe: int | None, times: object | None) -> None:
+def check_budget(solver: Solver, steps: int | None, nfe: int | None, times: object | None) -> None:
+    """Refuses a budget that is contradictory, missing, or not the solver's to keep."""
     given = {name: value for name, value in (("steps", steps), ("nfe", nfe), ("times", times)) if value is not None}
     if len(given) > 1:
         raise BudgetError(f"give one of steps=, nfe= and times=; got {' and '.join(f'{name}=' for name in given)}")
-    if _adaptive(solver):
+    if is_adaptive(solver):
         if steps is not None or nfe is not None:
             raise BudgetError(
-                f"{_title(solver)} chooses its own steps; give rtol= and atol= (default 1e-5), or a solver with a "
-                "fixed grid; a limit on its calls is its option max_nfe"
+                f"{solver_title(solver)} chooses its own steps; give rtol= and atol= (default 1e-5), or a solver "
+                "with a fixed grid; a limit on its calls is its option max_nfe"
             )
         return
     if not given:
-        raise BudgetError(f"{_title(solver)} has a fixed grid: give one of steps=, nfe= and times=")
+        raise BudgetError(f"{solver_title(solver)} has a fixed grid: give one of steps=, nfe= and times=")
     for name in ("steps", "nfe"):
         value = given.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
@@ -173,21 +195,23 @@ def solver_of(pipeline: Pipeline, rtol: float | None, atol: float | None) -> Sol
     given = {name: value for name, value in (("rtol", rtol), ("atol", atol)) if value is not None}
     if not given:
         return solver
-    if not _adaptive(solver):
+    if not is_adaptive(solver):
         raise BudgetError(
-            f"{', '.join(given)} given, but {_title(solver)} has a fixed grid; give steps=, nfe= or times="
+            f"{', '.join(given)} given, but {solver_title(solver)} has a fixed grid; give steps=, nfe= or times="
         )
     return attrs.evolve(solver, **given)  # type: ignore[misc]
 
 
-def _tolerances(solver: Solver) -> tuple[float, ...]:
+def tolerances(solver: Solver) -> tuple[float, ...]:
     """rtol and atol of an adaptive solver, nothing for one with a fixed grid."""
     return (solver.rtol, solver.atol) if hasattr(solver, "rtol") and hasattr(solver, "atol") else ()
 
 
-def _adaptive(solver: Solver) -> bool:
-    return bool(_tolerances(solver))
+def is_adaptive(solver: Solver) -> bool:
+    """Whether the solver chooses its own steps."""
+    return bool(tolerances(solver))
 
 
-def _title(solver: object) -> str:
+def solver_title(solver: object) -> str:
+    """The solver as messages name it."""
     return f"the solver {name_of(solver)!r}"

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from fm_core import registry
 from fm_core.building import origin, remember
 from fm_core.compat import Problem, problems
-from fm_core.course import Course
+from fm_core.encoding import encode
 from fm_core.errors import CompatError, DataError, DivergenceError, ShapeError, UnknownNameError, did_you_mean
 from fm_core.field import Field, Model
 from fm_core.fit.checkpoint import save
@@ -62,11 +62,12 @@ class Pipeline:
     grid: TimeGrid | None = None
     guidance: tuple[Guidance, ...] = attribute(default=(), converter=tuple)
     codec: Codec | None = None
-    courses: dict[Any, Course] = attribute(factory=dict, init=False, repr=False)
+    courses: dict[Any, Any] = attribute(factory=dict, init=False, repr=False)
     """Grids and plans already computed, by budget."""
 
     fit = fit
     sample = sample
+    encode = encode
     save = save
 
     def __attrs_post_init__(self) -> None:

@@ -16,25 +16,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import torch
-from attrs import evolve, field as attribute, frozen, validators
+from attrs import evolve, field as attribute, frozen
 from torch import Tensor
 
-from fm_core.errors import BudgetError, TimeError
-from fm_core.gaussian import check_times
+from fm_core.combining import FEW
+from fm_core.errors import TimeError
+from fm_core.plan_export import described, plan_of_json, plan_to_json
 from fm_core.prediction import Prediction, as_prediction
-from fm_core.protocols import OnStep, ProbabilityPath, TimeGrid
-from fm_core.randomness import normal
-from fm_core.shapes import time_dtype
+from fm_core.program import Group, Instruction, groups, instructions
+from fm_core.protocols import ProbabilityPath
 
-if TYPE_CHECKING:
-    from fm_core.field import Field
-
-__all__ = ["Plan", "Row", "TableSolver", "execute"]
+__all__ = ["Plan", "Row"]
 
 Terms = tuple[tuple[int, float], ...]
 """Pairs (index, weight)."""
@@ -61,21 +57,6 @@ class Row:
 
 def _as_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
     return tuple(rows)
-
-
-@frozen
-class _Instruction:
-    """A row as the executor reads it. A buffer index k ≥ 0 is the state y_k, and −1 − j is the prediction p_j."""
-
-    evaluate: tuple[tuple[int, int], ...]
-    """Pairs (j, index of the state whose time the solver is going to): predictions first used here."""
-    operands: tuple[int, ...]
-    weights: tuple[float, ...]
-    noise: float
-    spent: tuple[int, ...]
-    """What is used here for the last time."""
-    accepted: float | None
-    """The time of the new state if it is a grid point."""
 
 
 @frozen
@@ -139,6 +120,23 @@ class Plan:
         """Whether some row adds noise."""
         return any(row.noise for row in self.rows)
 
+    def describe(self, *, digits: int = 5) -> str:
+        """The plan as a readable table; see `fm_core.plan_export.described`."""
+        return described(self, digits=digits)
+
+    def to_json(self) -> str:
+        """The plan as JSON, which `from_json` reads back to the last bit."""
+        return plan_to_json(self)
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """The plan that `to_json` wrote.
+
+        Raises:
+            SavedFileError: If the text is no such JSON.
+        """
+        return plan_of_json(text)
+
     def rebase(self, path: ProbabilityPath, native: Prediction) -> Plan:
         """The same plan on predictions of kind `native`: each `b_j·p_j` becomes `b_j·m_j·y_j + b_j·k_j·q_j`.
 
@@ -175,32 +173,35 @@ class Plan:
         return evolve(self, rows=(*self.rows, row))
 
     @cached_property
-    def program(self) -> tuple[_Instruction, ...]:
+    def program(self) -> tuple[Instruction, ...]:
         """The rows as instructions: every prediction just before its first use, everything forgotten after its last."""
-        going_to = self._next_accepted()
-        operands = [tuple(k for k, _ in row.states) + tuple(-1 - j for j, _ in row.predictions) for row in self.rows]
-        evaluate: list[list[tuple[int, int]]] = [[] for _ in self.rows]
-        last_use = {k: k for k in range(len(self.rows))}  # a state that nothing uses goes with the next row
-        for s, used in enumerate(operands):
-            for index in used:
-                if index < 0 and index not in last_use:
-                    evaluate[s].append((-1 - index, going_to[s]))
-                    last_use[-1 - index] = s
-                last_use[index] = s
-        spent: list[list[int]] = [[] for _ in self.rows]
-        for index, s in last_use.items():
-            spent[s].append(index)
-        return tuple(
-            _Instruction(
-                evaluate=tuple(evaluate[s]),
-                operands=operands[s],
-                weights=tuple(weight for _, weight in row.states + row.predictions),
-                noise=row.noise,
-                spent=tuple(spent[s]),
-                accepted=row.t if row.accepted else None,
-            )
-            for s, row in enumerate(self.rows)
-        )
+        return instructions(self)
+
+    @cached_property
+    def steps(self) -> tuple[Group, ...]:
+        """The program row by row."""
+        return groups(self.program, fused=False)
+
+    def products(self, dtype: torch.dtype) -> tuple[tuple[Group, ...], tuple[Tensor | None, ...]]:
+        """The program in fused groups, and the weights of those that are worth a product, `(sums, operands)`."""
+        kept = self._products.get(dtype)
+        if kept is None:
+            fused = groups(self.program, fused=True)
+            with torch.inference_mode(False):
+                kept = self._products[dtype] = (
+                    fused,
+                    tuple(
+                        torch.tensor(group.weights, dtype=dtype)
+                        if len(group.operands) > FEW or len(group.weights) > 1
+                        else None
+                        for group in fused
+                    ),
+                )
+        return kept
+
+    @cached_property
+    def _products(self) -> dict[torch.dtype, tuple[tuple[Group, ...], tuple[Tensor | None, ...]]]:
+        return {}
 
     def clock(self, batch: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
         """The time of every state as the network receives it, each `(B,)`, kept for the next run of the same kind."""
@@ -218,14 +219,6 @@ class Plan:
     def _clocks(self) -> dict[tuple[int, torch.dtype, torch.device], tuple[Tensor, ...]]:
         return {}
 
-    def _next_accepted(self) -> list[int]:
-        """For every row the index of the first accepted state that it or a later row makes."""
-        going_to, target = [], len(self.rows)
-        for s in range(len(self.rows) - 1, -1, -1):
-            target = s + 1 if self.rows[s].accepted else target
-            going_to.append(target)
-        return going_to[::-1]
-
 
 def _rebased(row: Row, maps: dict[int, tuple[float, float]]) -> Row:
     states, predictions = defaultdict[int, float](float), defaultdict[int, float](float)  # an index may occur twice
@@ -240,171 +233,3 @@ def _rebased(row: Row, maps: dict[int, tuple[float, float]]) -> Row:
 
 def _used(weights: dict[int, float]) -> Terms:
     return tuple((index, weight) for index, weight in weights.items() if weight)
-
-
-def execute(
-    plan: Plan,
-    field: Field,
-    x: Tensor,
-    *,
-    cond: Any = None,
-    generator: torch.Generator | None = None,
-    on_step: OnStep | None = None,
-) -> Tensor:
-    """Runs a plan: the one executor of all tables.
-
-    Args:
-        plan: The table.
-        field: Gives the predictions p_j, of the plan's space.
-        x: First state y_0, shape `(B, *D)`. The state keeps its dtype.
-        cond: Condition, any pytree with the batch first, or None.
-        generator: Draws the noise z_s, standard normal; a `BlockGenerator` draws it independently of the batch.
-        on_step: Called with `(t, x)` for y_0 and every accepted state.
-
-    Returns:
-        The last state, shape `(B, *D)`.
-    """
-    dtype, shape, device = x.dtype, x.shape, x.device
-    times = plan.clock(shape[0], time_dtype(dtype), device)
-    ask, kinds = field.ask, (plan.space,)
-    held: dict[int, Tensor] = {0: x}
-    if on_step:
-        on_step(plan.t0, x)
-    del x  # the first state is forgotten after its last use, like any other
-    for new, row in enumerate(plan.program, 1):
-        for j, target in row.evaluate:
-            prediction = ask(held[j], times[j], cond, kinds, times[target])
-            held[-1 - j] = prediction if prediction.dtype is dtype else prediction.to(dtype)
-            del prediction  # or it would outlive its last use
-        terms = [held[index] for index in row.operands]
-        total = _combine(row.weights, terms)
-        if row.noise:
-            total = total.add_(normal(shape, generator=generator, dtype=dtype, device=device), alpha=row.noise)
-        del terms
-        for index in row.spent:
-            del held[index]
-        held[new] = total
-        if on_step and row.accepted is not None:
-            on_step(row.accepted, total)
-    return total
-
-
-def _combine(weights: tuple[float, ...], terms: list[Tensor]) -> Tensor:
-    """Σ w·x as a new tensor, one kernel for each term; a first term of weight 1 costs none."""
-    if weights[0] == 1.0 and len(terms) > 1:
-        total = torch.add(terms[0], terms[1], alpha=weights[1])
-        if len(terms) == 2:
-            return total
-        rest = 2
-    else:
-        total, rest = terms[0] * weights[0], 1
-    for weight, term in zip(weights[rest:], terms[rest:]):
-        total.add_(term, alpha=weight)
-    return total
-
-
-@frozen(eq=False)
-class TableSolver:
-    """Makes a coefficient function a `Solver`.
-
-    Args:
-        plan: `plan(path, times) -> Plan`, with times float64 `(N+1,)` on the CPU, strictly monotone.
-        space: The kind of prediction that the plan uses.
-        order: Order of convergence (weak order for a stochastic table).
-        evals_per_step: Network evaluations of one step once the history is full.
-        stochastic: Whether the plan adds noise. Such a solver needs the score to be known and cannot invert.
-        geometries: Geometries of paths that it serves.
-        grid: A grid of its own, used unless the caller gives one.
-        exact_in: The variable ("t", "log_snr" or "noise_to_signal") in which predictions that are polynomials of degree
-            < order are integrated exactly; None where there is none.
-        starts_blind: Whether it can start where predictions of its space say nothing of the data (noise at α = 0). If
-            not, runs start a little later.
-    """
-
-    plan: Callable[[ProbabilityPath, Tensor], Plan]
-    space: Prediction = attribute(converter=as_prediction, kw_only=True)
-    order: int = attribute(kw_only=True, validator=validators.ge(1))
-    evals_per_step: int = attribute(default=1, kw_only=True, validator=validators.ge(1))
-    stochastic: bool = attribute(default=False, kw_only=True)
-    geometries: frozenset[str] = attribute(default=frozenset({"euclidean"}), kw_only=True, converter=frozenset)
-    grid: TimeGrid | None = attribute(default=None, kw_only=True)
-    exact_in: str | None = attribute(
-        default=None, kw_only=True, validator=validators.in_((None, "t", "log_snr", "noise_to_signal"))
-    )
-    starts_blind: bool = attribute(default=False, kw_only=True)
-
-    @property
-    def needs(self) -> frozenset[Prediction]:
-        """The one kind of prediction that the table uses."""
-        return frozenset({self.space})
-
-    def prepare(self, field: Field, times: Tensor, *, final: bool = False) -> Plan:
-        """The plan on this grid in the field's native space; `final` adds the data prediction that carries the last
-        state to t = 1.
-
-        Raises:
-            TimeError: For a falling grid where the solver is stochastic.
-        """
-        if self.stochastic and times[0] > times[-1]:
-            raise TimeError(
-                f"a stochastic solver cannot invert: the grid falls from {times[0]:.6g} to {times[-1]:.6g}; "
-                "use a deterministic solver (ddim, heun, …) for inversion"
-            )
-        plan = self.plan(field.path, times)
-        if plan.space != self.space:
-            raise ValueError(f"the solver declares space {str(self.space)!r} but its plan is in {str(plan.space)!r}")
-        if plan.stochastic and not self.stochastic:
-            raise ValueError("the plan adds noise, but the solver does not declare it; say stochastic=True")
-        if final:
-            plan = plan.denoised(field.path)
-        if plan.space in field.arriving or not hasattr(field.path, "affine"):
-            return plan
-        return plan.rebase(field.path, field.native)
-
-    def solve(
-        self,
-        field: Field,
-        x: Tensor,
-        times: Tensor,
-        *,
-        cond: Any = None,
-        generator: torch.Generator | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Carries states x `(B, *D)` along the field from `times[0]` to `times[-1]`.
-
-        Args:
-            field: Field to follow.
-            x: States, shape `(B, *D)`.
-            times: Grid, `(N+1,)`, strictly increasing, or strictly decreasing to invert.
-            cond: Condition, any pytree with the batch first, or None.
-            generator: Draws the noise of a stochastic table.
-            on_step: Called with `(t, x)` for the first and every accepted state.
-
-        Returns:
-            States at `times[-1]`, shape `(B, *D)`.
-        """
-        return execute(
-            self.prepare(field, check_times(times)), field, x, cond=cond, generator=generator, on_step=on_step
-        )
-
-    def steps_for(self, field: Field, nfe: int, times: Callable[[int], Tensor], *, final: bool = False) -> int:
-        """The most steps whose plan costs at most `nfe` network calls.
-
-        Args:
-            field: Field to follow.
-            nfe: Budget of network calls.
-            times: Gives the grid of a number of steps.
-            final: Whether the closing data prediction is part of the cost.
-
-        Raises:
-            BudgetError: If even one step costs more.
-        """
-        steps = max(1, nfe // self.evals_per_step + 1)
-        while steps and (cost := self.prepare(field, times(steps), final=final).nfe) > nfe:
-            steps -= 1
-        if not steps:
-            raise BudgetError(
-                f"one step of this solver costs {cost} network calls; got nfe={nfe}; give at least nfe={cost}"
-            )
-        return steps

@@ -17,20 +17,22 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from fm_core import registry
-from fm_core.course import Budget, Course, course_of, solver_of
-from fm_core.errors import BudgetError, DivergenceError, ShapeError, TimeError
+from fm_core.course import Budget, Course, course_of, solver_of, solver_title
+from fm_core.divergence import located
+from fm_core.errors import BudgetError, ShapeError, TimeError
+from fm_core.executing import execute
 from fm_core.field import Field
 from fm_core.gaussian import check_times
-from fm_core.plan import execute
 from fm_core.prediction import Prediction
 from fm_core.protocols import Guidance, OnStep, ProbabilityPath, Solver, VectorFieldModel
 from fm_core.randomness import BlockGenerator, fresh_seed
 from fm_core.shapes import check_batch, map_tensors
+from fm_core.transitions import Recorder, Transitions, joined, require_transitions
 
 if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
 
-__all__ = ["Samples", "evaluating", "sample", "whole_shape"]
+__all__ = ["Samples", "evaluating", "of_rows", "sample", "state_kind", "whole_shape"]
 
 
 @frozen(eq=False)
@@ -44,6 +46,7 @@ class Samples:
         times: Times of the trajectory, float64 `(N+1,)`.
         status: Whether a sample is finite, bool `(B,)`.
         trajectory: States at these times, `(N+1, B, *D)`, if asked for.
+        transitions: The states of noisy rows and their log-probabilities, if asked for.
     """
 
     x: Tensor
@@ -52,6 +55,12 @@ class Samples:
     times: Tensor
     status: Tensor
     trajectory: Tensor | None = None
+    transitions: Transitions | None = None
+
+    @property
+    def log_prob(self) -> Tensor | None:
+        """Log-probability of every noisy transition, `(B, R)` in nats, if asked for."""
+        return None if self.transitions is None else self.transitions.log_prob
 
 
 def sample(
@@ -74,6 +83,7 @@ def sample(
     final: Literal["data", "none"] = "data",
     grad: bool = False,
     throw: bool = True,
+    log_prob: bool = False,
     on_step: OnStep | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -102,6 +112,8 @@ def sample(
             there.
         grad: Whether to keep gradients.
         throw: Whether to raise on non-finite samples; otherwise `status` says which they are.
+        log_prob: Whether to record the noisy states of a stochastic table with the log-probabilities of their
+            transitions, for `transition_log_prob`.
         on_step: Called with `(t, x)` at the first state and every grid point.
         device, dtype: Where and in what the states live; by default the network's.
 
@@ -110,6 +122,7 @@ def sample(
 
     Raises:
         BudgetError: For no budget, more than one, or one that cannot be met.
+        CompatError: For `log_prob` with a solver that adds no noise, or is no table.
         TimeError: For times that are not monotone or outside the span.
         ShapeError: For shapes that do not fit.
         DivergenceError: For non-finite states: at which step and time, and in how many samples.
@@ -126,6 +139,8 @@ def sample(
     if chunk is not None and chunk < 1:
         raise BudgetError(f"chunk is a number of samples ≥ 1; got {chunk}")
     course = course_of(pipeline, solver, field, Budget(steps, nfe, asked, start, final))
+    if log_prob:
+        require_transitions(course.plan, solver_title(solver))
     if generator is not None:
         if seed is not None:
             raise BudgetError("give seed= or generator=, not both")
@@ -137,7 +152,7 @@ def sample(
     with contextlib.nullcontext() if grad else torch.no_grad(), evaluating(pipeline.model):
         for first in range(0, shape[0], chunk or shape[0]):
             rows = slice(first, min(first + (chunk or shape[0]), shape[0]))
-            results.append(_carry(field, solver, course, drawing, rows, cond, trajectory, throw, on_step))
+            results.append(_carry(field, solver, course, drawing, rows, cond, trajectory, throw, log_prob, on_step))
         x = _joined([r.x for r in results])
         x = x if pipeline.codec is None else pipeline.codec.decode(x)
     return Samples(
@@ -147,6 +162,7 @@ def sample(
         times=results[0].times,
         status=_joined([r.status for r in results]),
         trajectory=_joined([r.trajectory for r in results if r.trajectory is not None], 1) if trajectory else None,
+        transitions=joined([r.transitions for r in results if r.transitions is not None]) if log_prob else None,
     )
 
 
@@ -193,11 +209,14 @@ def _carry(
     cond: Any,
     trajectory: bool,
     throw: bool,
+    log_prob: bool,
     on_step: OnStep | None,
 ) -> Samples:
     """One chunk of samples, from its draw to its finite check."""
     cond = map_tensors(lambda tensor: tensor[rows].to(drawing.device), cond)
-    field = Field(field.model, field.path, tuple(_of_rows(guidance, rows, drawing) for guidance in field.guidances))
+    field = Field(
+        field.model, field.path, tuple(of_rows(guidance, rows, drawing.shape[0]) for guidance in field.guidances)
+    )
     states: list[Tensor] = []
     hook = registry.observers("fm_sample_step")
     watchers: list[OnStep] = [on_step] if on_step else []
@@ -205,30 +224,52 @@ def _carry(
         watchers.append(lambda _, x: states.append(x))
     if hook is not None:
         watchers.append(lambda t, x: registry.notify(hook, t=t, x=x))
-    x = _run(field, solver, course, drawing, rows, cond, _all(watchers))
+    recorder = Recorder(course.plan) if log_prob and course.plan is not None else None
+    x = _run(field, solver, course, drawing, rows, cond, _all(watchers), recorder)
     finite = x.isfinite()
     status = finite.flatten(1).all(1) if not finite.all() else x.new_ones(len(x), dtype=torch.bool)
     if throw and not status.all():
-        raise _located(field, solver, course, drawing, rows, cond, int((~status).sum()))
+        raise located(
+            field, lambda again, watch: _run(again, solver, course, drawing, rows, cond, watch), int((~status).sum())
+        )
     times = torch.cat([course.times, course.times.new_ones(1)]) if course.final else course.times
-    return Samples(x, field.calls, drawing.seed, times, status, torch.stack(states) if trajectory else None)
+    return Samples(
+        x,
+        field.calls,
+        drawing.seed,
+        times,
+        status,
+        torch.stack(states) if trajectory else None,
+        recorder.transitions() if recorder else None,
+    )
 
 
-def _of_rows(guidance: Guidance, rows: slice, drawing: _Drawing) -> Guidance:
-    """A guidance that holds something for every sample, for these alone."""
-    if rows.stop - rows.start == drawing.shape[0] or not hasattr(guidance, "select"):
+def of_rows(guidance: Guidance, rows: slice, batch: int) -> Guidance:
+    """A guidance that holds something for every sample of the batch, for these alone."""
+    if rows.stop - rows.start == batch or not hasattr(guidance, "select"):
         return guidance
     return guidance.select(rows)  # type: ignore[no-any-return]
 
 
 def _run(
-    field: Field, solver: Solver, course: Course, drawing: _Drawing, rows: slice, cond: Any, on_step: OnStep | None
+    field: Field,
+    solver: Solver,
+    course: Course,
+    drawing: _Drawing,
+    rows: slice,
+    cond: Any,
+    on_step: OnStep | None,
+    recorder: Recorder | None = None,
 ) -> Tensor:
     x, generator = drawing.draw(rows)
+    if recorder:
+        recorder.start(x)
     state = [x]
     del x  # the executor alone holds the first state, and forgets it after its last use
     if course.plan is not None:
-        return execute(course.plan, field, state.pop(), cond=cond, generator=generator, on_step=on_step)
+        return execute(
+            course.plan, field, state.pop(), cond=cond, generator=generator, on_step=on_step, on_noise=recorder
+        )
     end = solver.solve(field, state.pop(), course.times, cond=cond, generator=generator, on_step=on_step)
     if course.final:
         closed: Tensor = field.predict(end, float(course.times[-1]), cond, Prediction.DATA)
@@ -247,52 +288,6 @@ def _all(watchers: list[OnStep]) -> OnStep | None:
             watcher(t, x)
 
     return on_step
-
-
-class _Watched:
-    """A model that stops at the first non-finite prediction or state."""
-
-    def __init__(self, model: VectorFieldModel) -> None:
-        self.model, self.predicts, self.calls = model, model.predicts, 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
-        self.calls += 1
-        at = f"(call {self.calls}) at t = {float(t[0]):.6g}"
-        _stop_unless_finite(x_t, f"the state given to the network {at}")
-        output = self.model(x_t, t, cond)
-        for tensor in output if isinstance(output, tuple | list) else (output,):
-            _stop_unless_finite(tensor, f"the network's output {at}")
-        return output
-
-
-def _stop_unless_finite(x: Tensor, what: str) -> None:
-    bad = ~x.isfinite().flatten(1).all(1)
-    if bad.any():
-        raise DivergenceError(f"{what} is not finite in {int(bad.sum())} of {len(bad)} samples")
-
-
-def _located(
-    field: Field, solver: Solver, course: Course, drawing: _Drawing, rows: slice, cond: Any, count: int
-) -> DivergenceError:
-    """Where the run that gave non-finite samples first did so, found by running it again under watch."""
-    step = -1
-
-    def watch(t: float, x: Tensor) -> None:
-        nonlocal step
-        step += 1
-        _stop_unless_finite(x, f"the state after step {step}, at t = {t:.6g},")
-
-    advice = "look for NaN weights, try more steps or float32; throw=False returns the other samples"
-    try:
-        _run(Field(_Watched(field.model), field.path, field.guidances), solver, course, drawing, rows, cond, watch)
-    except DivergenceError as error:
-        return DivergenceError(f"sampling diverged in step {step + 1}: {error}; {advice}")
-    return DivergenceError(
-        f"{count} samples are not finite, but a second run of the same draws is: the network is not deterministic"
-    )
 
 
 _USERS: dict[int, tuple[int, list[nn.Module]]] = {}
@@ -345,17 +340,29 @@ def _state(
         raise ShapeError(f"states have the shape (B, *D) with B ≥ 1 and at least one dimension D; got {whole}")
     if given is not None and not given.is_floating_point():
         raise ShapeError(f"x0 and x1 must be floating point; got {given.dtype}")
+    return whole, *state_kind(pipeline, given, device, dtype)
+
+
+def state_kind(
+    pipeline: Pipeline, given: Tensor | None, device: torch.device | str | None, dtype: torch.dtype | None
+) -> tuple[torch.device, torch.dtype]:
+    """Device and dtype of the states: the network's, or those of the given tensor for a function that has none.
+
+    Raises:
+        ShapeError: If others are asked for than the network's.
+    """
     default_device, default_dtype = pipeline.placement
-    if given is not None and not isinstance(getattr(pipeline.model, "net", None), nn.Module):
-        default_dtype = given.dtype  # a function has no dtype of its own
-    if isinstance(getattr(pipeline.model, "net", None), nn.Module) and (
+    module = isinstance(getattr(pipeline.model, "net", None), nn.Module)
+    if given is not None and not module:
+        default_dtype = given.dtype
+    if module and (
         (dtype or default_dtype) != default_dtype or torch.device(device or default_device).type != default_device.type
     ):
         raise ShapeError(
             f"the network is {default_dtype} on {default_device}; got dtype={dtype}, device={device}. "
             "Move the network: pipe.to(device, dtype)"
         )
-    return whole, torch.device(device or default_device), dtype or default_dtype
+    return torch.device(device or default_device), dtype or default_dtype
 
 
 def whole_shape(pipeline: Pipeline, shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -9,8 +9,8 @@ import torch
 
 import fm_core as fm
 from fm_core import GaussianPath, Plan, Prediction, Row
+from fm_core.executing import execute
 from fm_core.law import output_law, state_laws
-from fm_core.plan import execute
 from fm_core.testing import GaussianMixture
 
 KINDS = ("data", "noise", "score", "v", "velocity")

@@ -17,7 +17,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from fm_core import BudgetError, Field, GaussianPath, Model, Plan, Prediction, Row, ShapeError, TableSolver, TimeError
-from fm_core.plan import execute
+from fm_core.executing import execute
 from fm_core.prediction import GAUSSIAN_KINDS
 from fm_core.randomness import BlockGenerator
 from fm_core.testing import GaussianMixture

@@ -8,7 +8,8 @@ from torch import Tensor
 
 import fm_core as fm
 from fm_core import GaussianPath, Prediction
-from fm_core.plan import Plan, Row, TableSolver
+from fm_core.plan import Plan, Row
+from fm_core.table_solver import TableSolver
 from fm_core.testing import GaussianMixture
 from fm_plugins.inpainting.inpaint import Inpaint
 

@@ -13,7 +13,8 @@ import fm_core as fm
 from fm_core import Field, GaussianPath, Model, Prediction
 from fm_core.building import OptionError
 from fm_core.errors import ShapeError
-from fm_core.plan import Plan, Row, TableSolver
+from fm_core.plan import Plan, Row
+from fm_core.table_solver import TableSolver
 from fm_core.testing import GaussianMixture
 from fm_plugins.inpainting.inpaint import Inpaint
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 import fm_core as fm
 from fm_core import Field, GaussianPath, Model, Prediction
-from fm_core.plan import Plan, Row, TableSolver
+from fm_core.plan import Plan, Row
 from fm_core.prediction import GAUSSIAN_KINDS
+from fm_core.table_solver import TableSolver
 from fm_plugins.posterior_guidance.dps import dps
 from fm_plugins.posterior_guidance.mmps import mmps
 from fm_plugins.posterior_guidance.pigdm import pigdm

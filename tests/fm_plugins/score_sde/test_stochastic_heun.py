@@ -11,8 +11,8 @@ import torch
 
 import fm_core as fm
 from fm_core import GaussianPath, Plan
+from fm_core.executing import execute
 from fm_core.law import output_law
-from fm_core.plan import execute
 from fm_core.randomness import BlockGenerator
 from fm_core.testing import GaussianMixture
 from fm_plugins.runge_kutta.solver import heun

@@ -1,0 +1,129 @@
+"""Coefficient functions as solvers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import field as attribute, frozen, validators
+from torch import Tensor
+
+from fm_core.errors import BudgetError, TimeError
+from fm_core.executing import execute
+from fm_core.gaussian import check_times
+from fm_core.plan import Plan
+from fm_core.prediction import Prediction, as_prediction
+from fm_core.protocols import OnStep, ProbabilityPath, TimeGrid
+
+if TYPE_CHECKING:
+    from fm_core.field import Field
+
+__all__ = ["TableSolver"]
+
+
+@frozen(eq=False)
+class TableSolver:
+    """Makes a coefficient function a `Solver`.
+
+    Args:
+        plan: `plan(path, times) -> Plan`, with times float64 `(N+1,)` on the CPU, strictly monotone.
+        space: The kind of prediction that the plan uses.
+        order: Order of convergence (weak order for a stochastic table).
+        evals_per_step: Network evaluations of one step once the history is full.
+        stochastic: Whether the plan adds noise. Such a solver needs the score to be known and cannot invert.
+        geometries: Geometries of paths that it serves.
+        grid: A grid of its own, used unless the caller gives one.
+        exact_in: The variable ("t", "log_snr" or "noise_to_signal") in which predictions that are polynomials of degree
+            < order are integrated exactly; None where there is none.
+        starts_blind: Whether it can start where predictions of its space say nothing of the data (noise at α = 0). If
+            not, runs start a little later.
+    """
+
+    plan: Callable[[ProbabilityPath, Tensor], Plan]
+    space: Prediction = attribute(converter=as_prediction, kw_only=True)
+    order: int = attribute(kw_only=True, validator=validators.ge(1))
+    evals_per_step: int = attribute(default=1, kw_only=True, validator=validators.ge(1))
+    stochastic: bool = attribute(default=False, kw_only=True)
+    geometries: frozenset[str] = attribute(default=frozenset({"euclidean"}), kw_only=True, converter=frozenset)
+    grid: TimeGrid | None = attribute(default=None, kw_only=True)
+    exact_in: str | None = attribute(
+        default=None, kw_only=True, validator=validators.in_((None, "t", "log_snr", "noise_to_signal"))
+    )
+    starts_blind: bool = attribute(default=False, kw_only=True)
+
+    @property
+    def needs(self) -> frozenset[Prediction]:
+        """The one kind of prediction that the table uses."""
+        return frozenset({self.space})
+
+    def prepare(self, field: Field, times: Tensor, *, final: bool = False) -> Plan:
+        """The plan on this grid in the field's native space; `final` adds the data prediction that carries the last
+        state to t = 1.
+
+        Raises:
+            TimeError: For a falling grid where the solver is stochastic.
+        """
+        if self.stochastic and times[0] > times[-1]:
+            raise TimeError(
+                f"a stochastic solver cannot invert: the grid falls from {times[0]:.6g} to {times[-1]:.6g}; "
+                "use a deterministic solver (ddim, heun, …) for inversion"
+            )
+        plan = self.plan(field.path, times)
+        if plan.space != self.space:
+            raise ValueError(f"the solver declares space {str(self.space)!r} but its plan is in {str(plan.space)!r}")
+        if plan.stochastic and not self.stochastic:
+            raise ValueError("the plan adds noise, but the solver does not declare it; say stochastic=True")
+        if final:
+            plan = plan.denoised(field.path)
+        if plan.space in field.arriving or not hasattr(field.path, "affine"):
+            return plan
+        return plan.rebase(field.path, field.native)
+
+    def solve(
+        self,
+        field: Field,
+        x: Tensor,
+        times: Tensor,
+        *,
+        cond: Any = None,
+        generator: torch.Generator | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Carries states x `(B, *D)` along the field from `times[0]` to `times[-1]`.
+
+        Args:
+            field: Field to follow.
+            x: States, shape `(B, *D)`.
+            times: Grid, `(N+1,)`, strictly increasing, or strictly decreasing to invert.
+            cond: Condition, any pytree with the batch first, or None.
+            generator: Draws the noise of a stochastic table.
+            on_step: Called with `(t, x)` for the first and every accepted state.
+
+        Returns:
+            States at `times[-1]`, shape `(B, *D)`.
+        """
+        return execute(
+            self.prepare(field, check_times(times)), field, x, cond=cond, generator=generator, on_step=on_step
+        )
+
+    def steps_for(self, field: Field, nfe: int, times: Callable[[int], Tensor], *, final: bool = False) -> int:
+        """The most steps whose plan costs at most `nfe` network calls.
+
+        Args:
+            field: Field to follow.
+            nfe: Budget of network calls.
+            times: Gives the grid of a number of steps.
+            final: Whether the closing data prediction is part of the cost.
+
+        Raises:
+            BudgetError: If even one step costs more.
+        """
+        steps = max(1, nfe // self.evals_per_step + 1)
+        while steps and (cost := self.prepare(field, times(steps), final=final).nfe) > nfe:
+            steps -= 1
+        if not steps:
+            raise BudgetError(
+                f"one step of this solver costs {cost} network calls; got nfe={nfe}; give at least nfe={cost}"
+            )
+        return steps

@@ -1,0 +1,35 @@
+"""Calibrated tables: fixed times and weights, fitted to one network's field by `fm_core.calibration`.
+
+    y_{s+1} = a_s·y_s + Σ_{j≤s} b_sj·p_j,    p_j = field(y_j, t_j)
+
+A calibrated table is right for one path, one kind of prediction and one number of network calls, and refuses all
+others. It is data: its options are numbers, so a saved pipeline holds it, and a plugin can publish it, as
+
+    Component("solver", "my_net_8", functools.partial(calibrated, **json.load(…)), "8 calls for my_net")
+
+References:
+    Butcher 2006, General linear methods. https://doi.org/10.1017/S0962492906220014
+    Shaul et al. 2023, Bespoke solvers. https://arxiv.org/abs/2310.19075
+"""
+
+from fm_core import Component, hookimpl
+
+
+@hookimpl
+def fm_components() -> list[Component]:
+    """The solver `calibrated`."""
+    return [
+        Component(
+            "solver",
+            "calibrated",
+            "fm_plugins.calibrated.solver:calibrated",
+            "fixed times and weights, fitted to one network by fm.calibrate",
+            "Butcher 2006, https://doi.org/10.1017/S0962492906220014",
+            example={
+                "space": "velocity",
+                "times": [0.0, 0.5, 1.0],
+                "carry": [1.0, 1.0],
+                "weights": [[0.5], [-0.25, 0.75]],
+            },
+        )
+    ]
