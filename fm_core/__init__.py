@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fm_core.calibration.calibrate import calibrate as calibrate
     from fm_core.compat import Problem as Problem
     from fm_core.encoding import Encoded as Encoded
     from fm_core.errors import (
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from fm_core.transitions import Transitions as Transitions, transition_log_prob as transition_log_prob
 
 _HOME = {
+    "calibration.calibrate": ("calibrate",),
     "compat": ("Problem",),
     "encoding": ("Encoded",),
     "errors": (

@@ -1,0 +1,13 @@
+"""Calibration: the times and weights of a table fitted to one pipeline's own field.
+
+A published solver is exact on polynomials, whatever the network. But the trajectories of one network are few things
+among all that a solver could meet, and a table of N calls has N − 1 + N·(N+1)/2 free numbers: `calibrate` chooses them
+so that a pilot of trajectories ends where a fine reference takes it.
+
+    contenders.py   the uncalibrated tables that a calibrated one must beat
+    pilot.py        trajectories with their ends
+    table.py        a table by its free numbers
+    rollout.py      running many tables at once, and derivatives without gradients
+    fitting.py      robust Gauss–Newton with damping
+    calibrate.py    all of it: fit, check on other noise, return the better
+"""

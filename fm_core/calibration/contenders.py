@@ -1,0 +1,131 @@
+"""The uncalibrated tables that a calibrated one begins from and must beat, by their registry names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from fm_core.building import name_of, origin, to_config
+from fm_core.calibration.pilot import closes
+from fm_core.calibration.table import Table, table_of
+from fm_core.errors import FMError
+from fm_core.pipeline import Pipeline
+from fm_core.table_solver import TableSolver
+
+__all__ = ["Contender", "contenders"]
+
+Part = dict[str, Any]
+
+_SHORT_ENDS: Part = {"name": "log_snr", "sigma_min": 0.02, "sigma_max": 20.0}
+_TABLES: tuple[tuple[Part, tuple[Part | None, ...]], ...] = (
+    ({"name": "auto"}, (None,)),
+    (
+        {"name": "adams_pc", "order": 4},
+        (
+            {"name": "power", "exponent": 1.25},
+            {"name": "power", "exponent": 1.5},
+            {"name": "power", "exponent": 2.0},
+            {"name": "beta", "alpha": 0.8, "beta": 0.85},
+            _SHORT_ENDS,
+        ),
+    ),
+    (
+        {"name": "adams_pc", "order": 5},
+        ({"name": "beta", "alpha": 0.8, "beta": 0.8}, {"name": "power", "exponent": 2.0}),
+    ),
+    (
+        {"name": "adams_pc", "order": 2},
+        ({"name": "power", "exponent": 1.25}, {"name": "beta", "alpha": 0.8, "beta": 0.8}),
+    ),
+    *(
+        (
+            {"name": "multistep", "space": "data", "variable": variable, "order": order, "corrector": order + 1},
+            ({"name": "log_snr"}, _SHORT_ENDS),
+        )
+        for variable, order in (("t", 2), ("t", 3), ("sigma", 2))
+    ),
+    ({"name": "dpm_solver_pp", "order": 3}, ({"name": "log_snr"}, {"name": "karras"})),
+    ({"name": "unipc", "order": 3}, ({"name": "log_snr"}, {"name": "shift", "shift": 0.5})),
+    ({"name": "heun"}, (None,)),
+)
+"""Solvers, each with its grids."""
+
+
+@frozen(eq=False)
+class Contender:
+    """An uncalibrated solver and grid, with the samples it draws.
+
+    Args:
+        title: Its solver and grid in words.
+        pipeline: The pipeline with them.
+        ends: Where it takes the pilot, `(B, E)`, float64.
+        times: Its times; with t = 1 at the end where the data prediction closes.
+    """
+
+    title: str
+    pipeline: Pipeline
+    ends: Tensor
+    times: Tensor
+
+    def errors(self, ends: Tensor) -> Tensor:
+        """The root-mean-square error of every trajectory, `(B,)`, given its true end `(B, E)`."""
+        return (self.ends - ends).square().mean(1).sqrt()
+
+    def again(self, nfe: int, x0: Tensor, cond: Any) -> Contender:
+        """The same table on other source samples."""
+        return _run(self.pipeline, nfe, x0, cond)
+
+    def table(self) -> Table | None:
+        """The table that it is, if it is of the family."""
+        solver, path = self.pipeline.solver, self.pipeline.path
+        if not isinstance(solver, TableSolver):
+            return None
+        return table_of(solver.plan(path, self.times[:-1] if closes(self.pipeline, solver.space) else self.times), path)
+
+
+def contenders(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any) -> Iterator[Contender]:
+    """All that can be run on this pipeline with so many calls.
+
+    Args:
+        pipeline: Without a codec.
+        nfe: Network calls.
+        x0: Source samples, `(B, *D)`.
+        cond: Their condition.
+    """
+    for piece in _pipelines(pipeline):
+        # One that a path, a network or a budget does not allow is no contender.
+        with contextlib.suppress(FMError, ValueError, LookupError):
+            yield _run(piece, nfe, x0, cond)
+
+
+def _run(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any) -> Contender:
+    drawn = pipeline.sample(x0=x0, cond=cond, nfe=nfe, seed=0, throw=False)
+    return Contender(_title(pipeline), pipeline, drawn.x.flatten(1).to(torch.float64), drawn.times)
+
+
+def _pipelines(pipeline: Pipeline) -> Iterator[Pipeline]:
+    solver = pipeline.solver
+    if solver is not None and not getattr(solver, "stochastic", False) and not hasattr(solver, "rtol"):
+        yield pipeline
+    for part, grids in _TABLES:
+        for grid in grids:
+            with contextlib.suppress(FMError, ValueError, LookupError):
+                yield pipeline.replace(solver=part, grid=grid)
+
+
+def _title(pipeline: Pipeline) -> str:
+    parts = [part for part in (pipeline.solver, pipeline.grid) if part is not None]
+    return " on ".join(_words(part) for part in parts)
+
+
+def _words(part: object) -> str:
+    if origin(part) is None:
+        return name_of(part)
+    options = {key: value for key, value in to_config(part).items() if key != "name"}
+    return " ".join([name_of(part), *(f"{key} {json.dumps(value)}" for key, value in options.items())])

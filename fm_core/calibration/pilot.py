@@ -1,0 +1,160 @@
+"""Pilots: a few trajectories of a pipeline, by where they start and where a fine reference takes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from attrs import evolve, frozen
+from torch import Tensor
+
+from fm_core.errors import DataError
+from fm_core.field import Field
+from fm_core.pipeline import Pipeline
+from fm_core.prediction import Prediction
+from fm_core.protocols import declared
+from fm_core.randomness import BlockGenerator
+from fm_core.shapes import map_tensors, time_dtype
+
+__all__ = ["Pilot", "closes", "needs_apart", "reference_ends", "source_states", "states_of"]
+
+REFERENCE = (80, 160, 320, 640, 1280)
+"""Predictions of the reference, until two in turn agree."""
+
+AGREED = 1e-5
+"""Two references agree where their median distance is less than this part of the ends' size."""
+
+ROOM = 2**18
+"""Numbers in one batch for the network, unless said otherwise."""
+
+
+@frozen(eq=False)
+class Pilot:
+    """Trajectories of a pipeline.
+
+    Args:
+        pipeline: Whose field they follow, guidance included.
+        x0: Source samples, `(B, *D)`, in the dtype of the network.
+        ends: Where the reference takes them, `(B, E)`, float64.
+        cond: Their condition, any pytree with the batch first.
+        closing: Whether the data prediction at the last state is the end.
+        apart: Whether tables are run one by one: a guidance holds something of each sample, or remembers.
+        chunk: The most states in one batch for the network.
+    """
+
+    pipeline: Pipeline
+    x0: Tensor
+    ends: Tensor
+    cond: Any
+    closing: bool
+    apart: bool
+    chunk: int
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+    @property
+    def guidance(self) -> tuple[Any, ...]:
+        """The pipeline's guidances."""
+        return self.pipeline.guidance
+
+    def field(self) -> Field:
+        """A field of its own for one run."""
+        return Field(self.pipeline.model, self.pipeline.path, self.guidance)
+
+    def start(self, t: Tensor) -> Tensor:
+        """First states at a time, `(B, E)`, float64."""
+        scale: Tensor = self.pipeline.path.sigma(t)  # type: ignore[attr-defined]
+        return self.x0.flatten(1).to(torch.float64) * scale.to(self.x0.device)
+
+    def rows(self, rows: slice) -> Pilot:
+        """These trajectories alone."""
+        guidance = [g.select(rows) if hasattr(g, "select") else g for g in self.guidance]
+        pipeline = evolve(self.pipeline, guidance=guidance) if self.apart and self.guidance else self.pipeline
+        cond = map_tensors(lambda tensor: tensor[rows], self.cond)
+        return evolve(self, pipeline=pipeline, x0=self.x0[rows], ends=self.ends[rows], cond=cond)
+
+    def parts(self, tables: int, held: int) -> Iterator[tuple[slice, Pilot]]:
+        """The pilot in parts, so that so many tables of it hold at most `held` states at once."""
+        size = len(self) if self.apart else max(1, held // (tables * self.x0[0].numel()))
+        for first in range(0, len(self), size):
+            rows = slice(first, min(first + size, len(self)))
+            yield rows, self if rows.stop - rows.start == len(self) else self.rows(rows)
+
+    def ask(self, field: Field, y: Tensor, t: Tensor, until: Tensor, kind: Prediction) -> Tensor:
+        """Predictions at states y `(V, B, E)` and times `(V,)`, `(V, B, E)`, in batches of at most `chunk` states."""
+        several = 1 if self.apart else max(1, self.chunk // len(self))
+        answers = [
+            self._ask(field, y[v : v + several], t[v : v + several], until[v : v + several], kind)
+            for v in range(0, len(y), several)
+        ]
+        return answers[0] if len(answers) == 1 else torch.cat(answers)
+
+    def _ask(self, field: Field, y: Tensor, t: Tensor, until: Tensor, kind: Prediction) -> Tensor:
+        tables, count = len(y), len(self)
+        x = y.reshape(tables * count, *self.x0.shape[1:]).to(self.x0.dtype)
+        now, then = (time.to(x.device, time_dtype(x.dtype)).repeat_interleave(count) for time in (t, until))
+        cond = self.cond
+        if tables > 1:
+            cond = map_tensors(lambda c: c.repeat(tables, *[1] * (c.ndim - 1)), cond)
+        answer: Tensor = field.ask(x, now, cond, (kind,), then)
+        return answer.reshape(tables, count, -1).to(torch.float64)
+
+
+def source_states(pipeline: Pipeline, shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
+    """Source samples `(B, *D)` as `sample` draws them."""
+    device = pipeline.placement[0]
+    return BlockGenerator(seed, 0, shape[0], device).draw(
+        lambda n, g: pipeline.path.sample_source((n, *shape[1:]), generator=g, dtype=dtype, device=device)
+    )
+
+
+def needs_apart(pipeline: Pipeline, x0: Tensor, cond: Any) -> bool:
+    """Whether tables must be run one by one, found by asking once."""
+    if any(hasattr(guidance, "select") for guidance in pipeline.guidance):
+        return True
+    field: Field | None = Field(pipeline.model, pipeline.path, pipeline.guidance)
+    assert field is not None
+    low, high = field.span({Prediction.DATA})
+    field.predict(x0, (low + high) / 2, cond, Prediction.DATA)
+    while field is not None:
+        if field.memory:
+            return True
+        field = field.inner
+    return False
+
+
+def closes(pipeline: Pipeline, space: Prediction) -> bool:
+    """Whether the data prediction closes the runs of a table of this space."""
+    field = Field(pipeline.model, pipeline.path, pipeline.guidance)
+    return field.span({space})[1] < 1.0 or bool(declared(pipeline.path, "closing"))
+
+
+def reference_ends(pipeline: Pipeline, x0: Tensor, cond: Any) -> Tensor:
+    """Where a fine reference takes source samples `(B, *D)`, `(B, E)`, float64.
+
+    Raises:
+        DataError: If more than half of them end nowhere.
+    """
+    if closes(pipeline, Prediction.VELOCITY):  # steps without end towards σ = 0: short in log-SNR, to the last one
+        fine = pipeline.replace(solver={"name": "dpm_solver_pp", "order": 3}, grid="log_snr")
+    else:
+        fine = pipeline.replace(solver="auto", grid=None)
+    last: Tensor | None = None
+    for steps in REFERENCE:
+        ends = fine.sample(x0=x0, cond=cond, steps=steps, seed=0, throw=False).x.flatten(1).to(torch.float64)
+        if last is not None:
+            distance = (ends - last).square().mean(1).sqrt().nan_to_num(math.inf, math.inf)
+            if float(distance.median()) <= AGREED * float(ends[distance.isfinite()].square().mean().sqrt()):
+                break
+        last = ends
+    if int(ends.isfinite().all(1).sum()) * 2 <= len(ends):
+        raise DataError("most trajectories of the pilot do not end in finite numbers: look at the network's weights")
+    return ends
+
+
+def states_of(chunk: int | None, shape: tuple[int, ...]) -> int:
+    """The most states in a batch: as asked, else as many as make up `ROOM` numbers."""
+    return max(1, ROOM // math.prod(shape[1:])) if chunk is None else chunk

@@ -1,0 +1,239 @@
+"""Calibration: tables in their free numbers, derivatives, and what `calibrate` promises of pipelines."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from attrs import evolve
+from torch import Tensor, nn
+
+import fm_core as fm
+from fm_core.calibration.calibrate import calibrate
+from fm_core.calibration.fitting import robust
+from fm_core.calibration.pilot import Pilot
+from fm_core.calibration.rollout import ends_of, jacobian
+from fm_core.calibration.table import Tables, free_numbers, table_of
+from fm_core.errors import BudgetError, CompatError, DataError
+from fm_core.field import Field
+from fm_core.randomness import make_generator
+from fm_core.testing import GaussianMixture
+
+MIXTURE = GaussianMixture(torch.tensor([[2.0, 0.0], [-1.0, 1.5], [0.0, -2.0]]), torch.tensor([0.3, 0.2, 0.4]))
+
+
+def _noise(n: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, 2, generator=make_generator(seed), dtype=torch.float64)
+
+
+def _pipe(path: Any = "linear", predicts: str = "velocity", **parts: Any) -> fm.Pipeline:
+    built = fm.build("path", path) if isinstance(path, str) else path
+    return fm.compose(path=built, model=MIXTURE.model(built, predicts), **parts)
+
+
+def _pilot(pipe: fm.Pipeline, n: int = 5, *, closing: bool = False, apart: bool = False) -> Pilot:
+    x0 = _noise(n)
+    return Pilot(pipe, x0, torch.zeros_like(x0), None, closing=closing, apart=apart, chunk=64)
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"),
+    [
+        ("adams_bashforth", {"order": 3}),
+        ("adams_pc", {"order": 4}),
+        ("multistep", {"space": "data", "variable": "t", "order": 2, "corrector": 3}),
+        ("euler", {}),
+    ],
+)
+def test_a_table_runs_as_the_plan_that_it_was_read_from(
+    paths: dict[str, Any], solver: str, options: dict[str, Any]
+) -> None:
+    path = paths["cosine"]
+    times = torch.tensor([0.02, 0.2, 0.45, 0.5, 0.8, 0.97], dtype=torch.float64)
+    built = fm.build("solver", solver, **options)
+    table = table_of(built.plan(path, times), path)
+    assert table is not None
+    assert torch.allclose(table.times, times, atol=1e-14, rtol=0)
+    pipe, x = _pipe(path), _noise(5)
+    pilot = _pilot(pipe)
+    plain = built.solve(Field(pipe.model, path), x * path.sigma(times[0]), times)
+    assert torch.allclose(ends_of(pilot, table.alone, table.space)[0], plain, atol=1e-12, rtol=0)
+
+
+def test_what_asks_at_stages_or_adds_noise_is_no_table_of_the_family(paths: dict[str, Any]) -> None:
+    times = torch.linspace(0.05, 0.9, 6, dtype=torch.float64)
+    for name in ("heun", "rk4", "sde_dpm_solver_pp", "deis"):
+        assert table_of(fm.build("solver", name).plan(paths["vp"], times), paths["vp"]) is None
+
+
+def test_constant_predictions_are_exact_where_shares_sum_to_one(paths: dict[str, Any]) -> None:
+    for path in (paths["vp"], paths["cosine"]):
+        plan = fm.build("solver", "dpm_solver_pp", order=3).plan(path, torch.linspace(0.1, 0.9, 6, dtype=torch.float64))
+        table = table_of(plan, path)
+        assert table is not None
+        assert torch.allclose(table.shares.sum(1), torch.ones(5, dtype=torch.float64), atol=1e-12)
+
+
+@pytest.mark.parametrize("space", ["velocity", "data"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_jacobian_is_the_derivative_of_the_ends(paths: dict[str, Any], space: str, apart: bool) -> None:
+    """Against central differences of whole rollouts, which know of no row's beginning."""
+    path = paths["cosine"]
+    options = {"space": space, "variable": "t", "order": 2, "corrector": 3}
+    times = torch.tensor([0.02, 0.2, 0.45, 0.7, 0.97], dtype=torch.float64)
+    table = table_of(fm.build("solver", "multistep", **options).plan(path, times), path)
+    assert table is not None
+    pilot = _pilot(_pipe(path), 3, apart=apart)
+    ends, slopes = jacobian(pilot, table, 1e-7)
+    assert torch.equal(ends, ends_of(pilot, table.alone, table.space)[0])
+    assert len(slopes) == free_numbers(4) + 1  # one direction of the gaps changes nothing
+    for i, slope in enumerate(slopes):
+        change = torch.zeros(len(slopes), dtype=torch.float64)
+        change[i] = 1e-5
+        up, down = (ends_of(pilot, table.moved(sign * change).alone, table.space)[0] for sign in (1, -1))
+        assert torch.allclose(slope, (up - down) / 2e-5, atol=1e-5, rtol=1e-4), i
+
+
+def test_times_stay_monotone_and_the_ends_fixed_wherever_a_step_goes(paths: dict[str, Any]) -> None:
+    path = paths["linear"]
+    table = table_of(fm.build("solver", "euler").plan(path, torch.linspace(0, 1, 7, dtype=torch.float64)), path)
+    assert table is not None
+    for seed in range(20):
+        change = 3 * torch.randn(6 + 21, generator=make_generator(seed), dtype=torch.float64)
+        times = table.moved(change).times
+        assert times[0] == 0.0
+        assert times[-1] == 1.0
+        assert bool((times.diff() > 0).all())
+
+
+def test_tables_run_together_as_they_run_alone(paths: dict[str, Any]) -> None:
+    path = paths["linear"]
+    grids = [torch.linspace(0, 1, 6, dtype=torch.float64), torch.linspace(0, 1, 6, dtype=torch.float64) ** 0.8]
+    tables = [table_of(fm.build("solver", "adams_pc").plan(path, grid), path) for grid in grids]
+    alone = [table.alone for table in tables if table is not None]
+    both = Tables(*(torch.cat(parts) for parts in zip(*((t.times, t.carry, t.weights) for t in alone), strict=True)))
+    pilot, space = _pilot(_pipe()), fm.Prediction.VELOCITY
+    together = ends_of(pilot, both, space)
+    for v, one in enumerate(alone):
+        assert torch.allclose(together[v], ends_of(pilot, one, space)[0], atol=1e-13)
+    assert torch.allclose(together, ends_of(evolve(pilot, apart=True), both, space), atol=1e-13)
+    assert torch.allclose(together, ends_of(evolve(pilot, chunk=1), both, space), atol=1e-13)
+
+
+def test_the_loss_is_not_ruled_by_one_trajectory() -> None:
+    errors = torch.full((100,), 1e-3, dtype=torch.float64)
+    astray = errors.clone()
+    astray[0] = 1.0
+    assert robust(astray, 1e-3) - robust(errors, 1e-3) < 0.1  # the mean square rises 10⁴-fold, this by a tenth
+    assert robust(torch.tensor([math.nan, 1.0]), 1.0) == math.inf
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[fm.Pipeline, fm.Pipeline]:
+    pipe = _pipe(solver="heun")
+    return pipe, calibrate(pipe, x0=_noise(128), nfe=6, seed=3, iterations=10)
+
+
+def test_calibrated_beats_the_best_plain_table_on_noise_it_never_saw(fitted: tuple[fm.Pipeline, fm.Pipeline]) -> None:
+    pipe, fast = fitted
+    x0 = _noise(256, seed=99)
+    end = pipe.replace(solver="rk4", grid={"name": "power", "exponent": 1.5}).sample(x0=x0, steps=200).x
+    drawn = fast.sample(x0=x0, nfe=6)
+    assert drawn.nfe == 6
+    error = (drawn.x - end).square().mean(1).sqrt().median()
+    plain = [
+        (pipe.replace(solver=s).sample(x0=x0, nfe=6).x - end).square().mean(1).sqrt().median() for s in ("auto", "heun")
+    ]
+    assert error < min(plain) / 3
+    said = fast.solver.provenance  # type: ignore[union-attr]
+    assert said["calibrated"]["median"] < said["best_uncalibrated"]["median"] / 3
+    assert 0.5 < error / said["calibrated"]["median"] < 2
+
+
+def test_calibrating_is_deterministic_and_says_what_it_did(fitted: tuple[fm.Pipeline, fm.Pipeline]) -> None:
+    pipe, fast = fitted
+    again = calibrate(pipe, x0=_noise(128), nfe=6, seed=3, iterations=10)
+    assert again.solver.times == fast.solver.times  # type: ignore[union-attr]
+    assert again.solver.weights == fast.solver.weights  # type: ignore[union-attr]
+    said = fast.solver.provenance  # type: ignore[union-attr]
+    assert (said["nfe"], said["seed"], said["pilot"], said["path"]) == (6, 3, [128, 2], "linear")
+
+
+def test_one_budget_is_sampled_and_no_other(fitted: tuple[fm.Pipeline, fm.Pipeline]) -> None:
+    _, fast = fitted
+    x0 = _noise(4)
+    assert torch.equal(fast.sample(x0=x0, nfe=6).x, fast.sample(x0=x0, steps=6).x)
+    for budget in ({"nfe": 7}, {"nfe": 5}, {"steps": 12}):
+        with pytest.raises(BudgetError, match="calibrated for 6"):
+            fast.sample(x0=x0, **budget)  # type: ignore[arg-type]
+
+
+def test_another_path_or_prediction_is_refused(fitted: tuple[fm.Pipeline, fm.Pipeline]) -> None:
+    _, fast = fitted
+    with pytest.raises(CompatError, match="other α and σ"):
+        _pipe("cosine", solver=fast.solver).sample(x0=_noise(2), steps=6)
+    with pytest.raises(CompatError, match="predicts v, and that one predicted velocity"):
+        _pipe("linear", "v", solver=fast.solver).sample(x0=_noise(2), nfe=6)
+
+
+def test_what_is_no_better_is_not_returned() -> None:
+    """Without a step of fitting nothing is better than what it begins from."""
+    with pytest.warns(RuntimeWarning, match="did not beat"):
+        plain = calibrate(_pipe(), x0=_noise(32), nfe=4, iterations=0)
+    assert not hasattr(plain.solver, "provenance")
+    assert plain.sample(x0=_noise(2), nfe=4).nfe <= 4
+
+
+def test_pilots_that_do_not_determine_the_table_are_refused() -> None:
+    with pytest.raises(DataError, match=r"229 free numbers, and 32 trajectories.*at least 115"):
+        calibrate(_pipe(), x0=_noise(32), nfe=20)
+    with pytest.raises(DataError, match="at least 16"):
+        calibrate(_pipe(), (8, 2), nfe=3)
+    with pytest.raises(BudgetError, match="at least 2 predictions"):
+        calibrate(_pipe(), (32, 2), nfe=1)
+    with pytest.raises(DataError, match="one of"):
+        calibrate(_pipe(), nfe=5)
+
+
+@pytest.mark.parametrize(("path", "predicts"), [("vp", "noise"), ("ve", "noise"), ("edm", "data")])
+def test_diffusion_paths_are_calibrated_closing_prediction_included(path: str, predicts: str) -> None:
+    pipe = _pipe(path, predicts)
+    fast = calibrate(pipe, x0=_noise(48), nfe=6, iterations=6)
+    assert fast.sample(x0=_noise(3), nfe=6).nfe == 6
+    said = fast.solver.provenance  # type: ignore[union-attr]
+    assert said["calibrated"]["median"] < said["best_uncalibrated"]["median"]
+
+
+class _Net(nn.Module):
+    """A small network of images with a label, whose output no gradient flows through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(3, 4)
+        self.mix = nn.Conv2d(1, 1, 3, padding=1)
+        self.modes: set[bool] = set()
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        self.modes.add(self.training)
+        shift = self.table(label).sum(1) * t
+        return (torch.tanh(self.mix(x)) + shift[:, None, None, None] - x).detach()
+
+
+def test_guided_conditional_images_of_a_network_without_gradients() -> None:
+    torch_state = torch.get_rng_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = _Net()
+    net.train()
+    model = fm.Model(net, predicts="velocity", null=torch.tensor(2))
+    cfg = fm.build("guidance", "cfg", scale=2.0)
+    pipe = fm.compose(path="linear", model=model, guidance=[cfg])
+    fast = calibrate(pipe, (24, 1, 4, 4), nfe=4, cond=torch.arange(24) % 2, iterations=4, chunk=64)
+    assert fast.sample((3, 1, 4, 4), nfe=4, cond=torch.tensor([0, 1, 0]), seed=0).x.shape == (3, 1, 4, 4)
+    assert fast.solver.provenance["guidance"] == ["cfg"]  # type: ignore[union-attr]
+    assert net.training
+    assert net.modes == {False}
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert torch.equal(torch.get_rng_state(), torch_state)
