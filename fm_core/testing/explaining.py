@@ -32,6 +32,7 @@ In a plugin's own tests, once for every check of every component:
 ```python
 from fm_core.testing import Result, parametrize_plugin
 
+
 @parametrize_plugin("runge_kutta")
 def test_conformance(result: Result) -> None:
     assert result.status != "FAIL", result.why
