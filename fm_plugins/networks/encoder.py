@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fm_plugins.networks.seeded import convolution
 from fm_plugins.networks.stages import Plan, Shrink, Stage, recomputed
 
-__all__ = ["Encoder", "Middle", "image_shape", "sides"]
+__all__ = ["Encoder", "Middle", "image_shape"]
 
 
 def image_shape(shape: Sequence[int], who: str) -> tuple[int, int, int]:
@@ -32,18 +32,6 @@ def image_shape(shape: Sequence[int], who: str) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def sides(shape: Sequence[int], levels: int) -> list[int]:
-    """The longer side of the maps at every level.
-
-    >>> sides((1, 28, 20), 3)
-    [28, 14, 7]
-    """
-    longer = [max(shape[1:])]
-    for _ in range(1, levels):
-        longer.append(-(-longer[-1] // 2))
-    return longer
-
-
 class Encoder(nn.Module):
     """Stages and resolutions from an image down.
 
@@ -54,7 +42,7 @@ class Encoder(nn.Module):
         width: Channels that the multipliers multiply.
         multipliers: One for each level.
         blocks: Stages of a level.
-        attention: Resolutions with attention, as the longer side of the maps.
+        attention: Levels with attention, 0 the finest, −1 the coarsest.
         checkpoint: Compute the stages again in the backward pass instead of keeping their values.
 
     Attributes:
@@ -141,7 +129,10 @@ def _levels(
             f"{len(multipliers)} levels halve the sides {len(multipliers) - 1} times, which {tuple(shape[1:])} does "
             "not bear; give fewer multipliers"
         )
-    have = sides(shape, len(multipliers))
-    if unknown := [resolution for resolution in attention if resolution not in have]:
-        raise ValueError(f"attention names resolutions by the longer side of the maps, here {have}; got {unknown[0]}")
-    return [(width * m, side in attention) for m, side in zip(multipliers, have, strict=True)]
+    count = len(multipliers)
+    if unknown := [level for level in attention if not -count <= level < count]:
+        raise ValueError(
+            f"attention names levels, 0 (the finest) to {count - 1}, or −1 (the coarsest); got {unknown[0]}"
+        )
+    attending = {level % count for level in attention}
+    return [(width * m, level in attending) for level, m in enumerate(multipliers)]

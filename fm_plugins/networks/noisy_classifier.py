@@ -45,7 +45,7 @@ class NoisyClassifier(nn.Module):
         width: Channels of the first level, or half the units of a hidden layer for vectors.
         multipliers: Channels of every level as multiples of `width`; for vectors one hidden layer each, `2·m·width`.
         blocks: Residual stages of a level (images).
-        attention: Resolutions with attention besides the lowest, as the longer side of their maps (images).
+        attention: Levels with attention, 0 the finest, besides the place below the coarsest, which has it (images).
         heads: Attention heads (images).
         dropout: Probability inside the blocks, while training.
         checkpoint: Compute the stages again in the backward pass (images).

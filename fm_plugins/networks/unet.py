@@ -48,7 +48,7 @@ class UNet(nn.Module):
         width: Channels of the first level; the embedding of time has four times as many.
         multipliers: Channels of every level as multiples of `width`; each level has half the sides of the one before.
         blocks: Residual stages of a level on the way down; one more on the way up.
-        attention: Resolutions with attention, as the longer side of their maps; the middle always has it.
+        attention: Levels with attention, 0 the finest, −1 the coarsest; the middle always has it.
         heads: Attention heads.
         dropout: Probability in residual blocks, while training.
         film: Whether the embedding scales and shifts (ADM), or is added (DDPM).

@@ -17,7 +17,7 @@ COMPONENTS = {component.name: component for component in fm_components()}
 HUGE = {"dit_b", "dit_l", "dit_xl", "unet_cifar10"}
 FIELDS = sorted(COMPONENTS.keys() - {"noisy_classifier"})
 IMAGE_NETS: list[dict[str, Any]] = [
-    {"name": "unet", "width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [4], "heads": 2, "classes": 3},
+    {"name": "unet", "width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [-1], "heads": 2, "classes": 3},
     {"name": "unet", "width": 8, "multipliers": [1], "blocks": 1, "heads": 2, "dropout": 0.2, "cond_dim": 2},
     {"name": "dit", "width": 16, "depth": 1, "heads": 2, "classes": 3, "checkpoint": True},
 ]

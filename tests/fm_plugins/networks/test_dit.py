@@ -63,7 +63,7 @@ def states(batch: int, dtype: torch.dtype = torch.float32, shape: tuple[int, ...
 @pytest.mark.parametrize(
     ("size", "millions"),
     [(dit_s, 33), (dit_b, 130), (dit_l, 458), (dit_xl, 675)],
-    ids=lambda x: getattr(x, "__name__", x),
+    ids=["dit_s", "dit_b", "dit_l", "dit_xl"],
 )
 def test_published_sizes_have_their_published_parameters(size: Any, millions: int) -> None:
     """Peebles & Xie 2023, table 4: latents of 32 × 32 × 4, 1,000 classes, a variance beside the noise."""

@@ -18,7 +18,7 @@ from fm_plugins.networks.noisy_classifier import NoisyClassifier
 
 VARIANTS: list[dict[str, Any]] = [
     {"shape": (1, 8, 6), "width": 8},
-    {"shape": (2, 7, 5), "width": 8, "multipliers": (1, 2, 2), "attention": (7,), "blocks": 2},
+    {"shape": (2, 7, 5), "width": 8, "multipliers": (1, 2, 2), "attention": (0,), "blocks": 2},
     {"shape": (3,), "width": 8},
     {"shape": 4, "width": 8, "multipliers": (1,)},
 ]

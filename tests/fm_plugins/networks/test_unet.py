@@ -17,9 +17,9 @@ from fm_plugins.networks.unet_sizes import unet_cifar10, unet_small, unet_tiny
 SMALL: dict[str, Any] = {"width": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2, "seed": 0}
 VARIANTS: list[dict[str, Any]] = [
     {},
-    {"film": False, "attention": (8,), "classes": 3},
+    {"film": False, "attention": (0,), "classes": 3},
     {"cond_dim": 5, "blocks": 2},
-    {"context_dim": 6, "attention": (8, 4)},
+    {"context_dim": 6, "attention": (0, -1)},
     {"classes": 3, "cond_dim": 5, "context_dim": 6, "multipliers": (1, 2, 3), "out_channels": 4},
 ]
 every_variant = pytest.mark.parametrize("options", VARIANTS, ids=str)
@@ -123,7 +123,7 @@ def test_equals_diffusers_unet_with_its_weights(film: bool) -> None:
     """An independent implementation of DDPM's and ADM's network; H ≠ W tells rows from columns in attention."""
     shape = (3, 8, 12)
     reference = stirred(theirs(film, shape))
-    net = UNet(shape, width=128, multipliers=(1, 1), blocks=1, attention=(6,), heads=4, film=film, seed=0).double()
+    net = UNet(shape, width=128, multipliers=(1, 1), blocks=1, attention=(-1,), heads=4, film=film, seed=0).double()
     weights: dict[str, Tensor] = {}
     for name, tensor in reference.state_dict().items():
         ours = translated(name)
@@ -146,10 +146,8 @@ def test_middle_has_one_head_where_asked() -> None:
 def test_named_sizes_have_their_parameters() -> None:
     """DDPM's CIFAR-10 network has 35.7 M: 35,746,307 in diffusers' google/ddpm-cifar10-32, which holds its weights."""
     with torch.device("meta"):
-        counts = {
-            f.__name__: sum(p.numel() for p in f(seed=0).parameters()) for f in (unet_tiny, unet_small, unet_cifar10)
-        }
-    assert counts == {"unet_tiny": TINY, "unet_small": 6_946_881, "unet_cifar10": 35_746_307}
+        nets = [size(seed=0) for size in (unet_tiny, unet_small, unet_cifar10)]
+    assert [sum(p.numel() for p in net.parameters()) for net in nets] == [TINY, 6_946_881, 35_746_307]
 
 
 TINY = 304_673
@@ -312,7 +310,7 @@ def test_network_runs_under_autocast(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_network_compiles_without_graph_break(checkpoint: bool) -> None:
-    options = {"classes": 3, "cond_dim": 5, "context_dim": 6, "attention": (8,)}
+    options = {"classes": 3, "cond_dim": 5, "context_dim": 6, "attention": (0,)}
     net = stirred(build(**options, checkpoint=checkpoint))
     x, t = states(SHAPE, 3)
     cond = condition(options, 3)
@@ -333,7 +331,7 @@ def test_dropout_acts_while_training_only() -> None:
 
 def test_image_turned_by_a_right_angle_is_no_error_of_attention() -> None:
     """With kernels of one pixel a U-Net commutes with transposition; attention that mixed up H and W would not."""
-    options = {"multipliers": (1,), "attention": (8,)}
+    options = {"multipliers": (1,), "attention": (0,)}
     net, turned = stirred(build((2, 8, 6), **options)), build((2, 6, 8), **options)
     with torch.no_grad():
         for module in net.modules():
@@ -429,7 +427,7 @@ def test_conditions_that_do_not_fit_are_refused(
         ({"multipliers": ()}, "at least one level"),
         ({"multipliers": (1, 0)}, "a multiplier is at least 1"),
         ({"multipliers": (1, 1, 1, 1)}, "halve the sides 3 times"),
-        ({"attention": (16,)}, r"here \[8, 4\]; got 16"),
+        ({"attention": (2,)}, r"0 \(the finest\) to 1, .*; got 2"),
         ({"heads": 3}, "heads divide"),
         ({"classes": 0}, "classes is at least 1"),
         ({"context_dim": 0}, "context_dim is at least 1"),
