@@ -26,6 +26,7 @@ from torch import Tensor
 
 from fm_core.guiding import Scale, is_scale, scale_at
 from fm_core.prediction import Prediction
+from fm_core.shapes import over
 from fm_plugins.classifier_free_guidance.answers import answers, of_rows
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class APG:
         if self.norm is None:
             return update
         length = _wide(update).norm(dim=1)
-        return update * _over((self.norm / length).clamp(max=1.0), update)  # r/0 = ∞ counts as 1
+        return update * over((self.norm / length).clamp(max=1.0), update)  # r/0 = ∞ counts as 1
 
     def _projected(self, update: Tensor, onto: Tensor) -> Tensor:
         if self.parallel == 1:
@@ -111,13 +112,9 @@ class APG:
         wide = _wide(onto)
         square = wide.square().sum(1)
         share = (_wide(update) * wide).sum(1) / torch.where(square == 0, 1.0, square)  # nothing is along 0
-        return update - (1 - self.parallel) * _over(share, onto) * onto
+        return update - (1 - self.parallel) * over(share, onto) * onto
 
 
 def _wide(x: Tensor) -> Tensor:
     """Events as rows, in at least float32: sums over a half-precision image overflow."""
     return x.reshape(len(x), -1).to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _over(value: Tensor, x: Tensor) -> Tensor:
-    return value.to(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))

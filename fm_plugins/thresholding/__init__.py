@@ -30,11 +30,11 @@ _IMAGEN = "Saharia et al. 2022, section 2.3, https://arxiv.org/abs/2205.11487"
 def fm_components() -> list[Component]:
     """The guidances `clip` and `dynamic_threshold`."""
     return [
-        Component("guidance", "clip", "fm_plugins.thresholding.clip:Clip", "data predictions in [low, high]", _IMAGEN),
+        Component("guidance", "clip", "fm_plugins.thresholding.clip:clip", "data predictions in [low, high]", _IMAGEN),
         Component(
             "guidance",
             "dynamic_threshold",
-            "fm_plugins.thresholding.dynamic:DynamicThreshold",
+            "fm_plugins.thresholding.dynamic:dynamic_threshold",
             "data predictions scaled back by a quantile of every sample",
             _IMAGEN,
         ),

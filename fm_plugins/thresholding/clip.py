@@ -6,23 +6,12 @@ References:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from fm_plugins.thresholding.threshold import Threshold
 
-from attrs import field as attribute, frozen
-from torch import Tensor
-
-from fm_core.prediction import Prediction
-from fm_plugins.thresholding.noise import keeping_noise
-
-if TYPE_CHECKING:
-    from fm_core.field import Field
-
-__all__ = ["Clip"]
+__all__ = ["clip"]
 
 
-@final
-@frozen
-class Clip:
+def clip(low: float = -1.0, high: float = 1.0, *, keep_noise: bool = False) -> Threshold:
     """The data prediction clamped to [low, high].
 
     Args:
@@ -33,41 +22,6 @@ class Clip:
     Raises:
         ValueError: If the range is empty.
     """
-
-    low: float = -1.0
-    high: float = 1.0
-    keep_noise: bool = attribute(default=False, kw_only=True)
-
-    needs: frozenset[Prediction] = attribute(default=frozenset({Prediction.DATA}), init=False, repr=False)
-    acts_on = Prediction.DATA
-    evals = 1
-    layer = None
-
-    @property
-    def per_step(self) -> bool:
-        """Whether what it does depends on where a step ends."""
-        return self.keep_noise
-
-    def __attrs_post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(f"the range of the data from {self.low} to {self.high} is empty; low must be below high")
-
-    def guide(self, field: Field, x_t: Tensor, t: Tensor, cond: Any, *, until: Tensor | None = None) -> Tensor:
-        """The clipped data prediction.
-
-        Args:
-            field: The field inside.
-            x_t: States, shape `(B, *D)`.
-            t: Times, shape `(B,)`.
-            cond: Condition, any pytree with the batch first, or None.
-            until: The time the solver is going to, shape `(B,)`; needed to keep the noise.
-
-        Returns:
-            Shape `(B, *D)`.
-
-        Raises:
-            TimeError: If the noise shall be kept and the solver does not say where it is going.
-        """
-        data: Tensor = field.predict(x_t, t, cond, Prediction.DATA, until=until)
-        clipped = data.clamp(self.low, self.high)
-        return keeping_noise(field.path, data, clipped, t, until, "clip") if self.keep_noise else clipped
+    if not low < high:
+        raise ValueError(f"the range of the data from {low} to {high} is empty; low must be below high")
+    return Threshold(lambda data: data.clamp(low, high), keep_noise=keep_noise)

@@ -14,24 +14,17 @@ References:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, final
 
 import torch
-from attrs import field as attribute, frozen, validators
 from torch import Tensor
 
-from fm_core.prediction import Prediction
-from fm_plugins.thresholding.noise import keeping_noise
+from fm_core.shapes import over
+from fm_plugins.thresholding.threshold import Threshold
 
-if TYPE_CHECKING:
-    from fm_core.field import Field
-
-__all__ = ["DynamicThreshold", "quantile"]
+__all__ = ["dynamic_threshold", "quantile_of"]
 
 
-@final
-@frozen
-class DynamicThreshold:
+def dynamic_threshold(quantile: float = 0.995, maximum: float | None = None, *, keep_noise: bool = False) -> Threshold:
     """The data prediction scaled back by a quantile of every sample.
 
     Args:
@@ -39,51 +32,24 @@ class DynamicThreshold:
         maximum: Upper bound of the threshold s, ≥ 1; None for no bound, as in Imagen.
         keep_noise: Whether a DDIM step puts the network's noise back (diffusers' DDIM) or that of the thresholded data
             (DDPM).
+
+    Raises:
+        ValueError: For a quantile or a maximum that is none.
     """
+    if not 0 < quantile <= 1:
+        raise ValueError(f"quantile must be in (0, 1]; got {quantile}")
+    if maximum is not None and maximum < 1:
+        raise ValueError(f"maximum must be at least 1, for what lies in [-1, 1] stays as it is; got {maximum}")
 
-    quantile: float = attribute(default=0.995, validator=[validators.gt(0.0), validators.le(1.0)])
-    maximum: float | None = attribute(default=None, validator=validators.optional(validators.ge(1.0)))
-    keep_noise: bool = attribute(default=False, kw_only=True)
-
-    needs: frozenset[Prediction] = attribute(default=frozenset({Prediction.DATA}), init=False, repr=False)
-    acts_on = Prediction.DATA
-    evals = 1
-    layer = None
-
-    @property
-    def per_step(self) -> bool:
-        """Whether what it does depends on where a step ends."""
-        return self.keep_noise
-
-    def guide(self, field: Field, x_t: Tensor, t: Tensor, cond: Any, *, until: Tensor | None = None) -> Tensor:
-        """The thresholded data prediction.
-
-        Args:
-            field: The field inside.
-            x_t: States, shape `(B, *D)`.
-            t: Times, shape `(B,)`.
-            cond: Condition, any pytree with the batch first, or None.
-            until: The time the solver is going to, shape `(B,)`; needed to keep the noise.
-
-        Returns:
-            Shape `(B, *D)`.
-
-        Raises:
-            TimeError: If the noise shall be kept and the solver does not say where it is going.
-        """
-        data: Tensor = field.predict(x_t, t, cond, Prediction.DATA, until=until)
-        bounded = self.threshold(data)
-        return keeping_noise(field.path, data, bounded, t, until, "dynamic_threshold") if self.keep_noise else bounded
-
-    def threshold(self, data: Tensor) -> Tensor:
-        """`clamp(D, −s, s)/s` of every sample, shape `(B, *D)`."""
+    def bounded(data: Tensor) -> Tensor:
         wide = data.to(torch.promote_types(data.dtype, torch.float32))
-        s = quantile(wide.abs().reshape(len(wide), -1), self.quantile).clamp(1.0, self.maximum)
-        s = s.reshape((-1,) + (1,) * (data.ndim - 1))
+        s = over(quantile_of(wide.abs().flatten(1), quantile).clamp(1.0, maximum), wide)
         return (torch.minimum(torch.maximum(wide, -s), s) / s).to(data.dtype)
 
+    return Threshold(bounded, keep_noise=keep_noise)
 
-def quantile(values: Tensor, q: float) -> Tensor:
+
+def quantile_of(values: Tensor, q: float) -> Tensor:
     """The q-quantile of every row, linear between order statistics.
 
     Args:
@@ -93,7 +59,7 @@ def quantile(values: Tensor, q: float) -> Tensor:
     Returns:
         Shape `(B,)`.
 
-    >>> quantile(torch.tensor([[0.0, 1.0, 2.0, 4.0]]), 0.75)
+    >>> quantile_of(torch.tensor([[0.0, 1.0, 2.0, 4.0]]), 0.75)
     tensor([2.5000])
     """
     n = values.shape[1]

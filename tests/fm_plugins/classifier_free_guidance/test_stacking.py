@@ -17,8 +17,8 @@ from fm_plugins.classifier_free_guidance.apg import APG
 from fm_plugins.classifier_free_guidance.cfg import CFG
 from fm_plugins.classifier_free_guidance.cfg_pp import CFGPlusPlus
 from fm_plugins.guidance_interval.interval import Interval
-from fm_plugins.thresholding.clip import Clip
-from fm_plugins.thresholding.dynamic import DynamicThreshold
+from fm_plugins.thresholding.clip import clip
+from fm_plugins.thresholding.dynamic import dynamic_threshold
 
 SHAPES = pytest.mark.parametrize("shape", [(1, 2), (4, 4), (3, 3, 2, 2)], ids=str)
 NAMES = ("linear", "cosine", "vp", "ve")
@@ -75,9 +75,9 @@ def test_clipping_outside_cfg_bounds_the_result_and_inside_both_answers(
     some_path: GaussianPath, shape: tuple[int, ...]
 ) -> None:
     case = Case(some_path, shape)
-    case.same(case.data(CFG(3.0), Clip()), (case.u + 3 * (case.c - case.u)).clamp(-1, 1))
+    case.same(case.data(CFG(3.0), clip()), (case.u + 3 * (case.c - case.u)).clamp(-1, 1))
     c, u = case.c.clamp(-1, 1), case.u.clamp(-1, 1)
-    case.same(case.data(Clip(), CFG(3.0)), u + 3 * (c - u))
+    case.same(case.data(clip(), CFG(3.0)), u + 3 * (c - u))
 
 
 @SHAPES
@@ -86,9 +86,9 @@ def test_both_clips_keep_their_own_noise(some_path: GaussianPath, shape: tuple[i
     log_ratio = [(some_path.alpha(t) / some_path.sigma(t)).log() for t in (case.t, case.until)]
     factor = (1 / (1 - torch.exp(log_ratio[0] - log_ratio[1]))).view(-1, *[1] * (len(shape) - 1))
     guided = case.u + 3 * (case.c - case.u)
-    case.same(case.data(CFG(3.0), Clip(keep_noise=True)), guided + factor * (guided.clamp(-1, 1) - guided))
+    case.same(case.data(CFG(3.0), clip(keep_noise=True)), guided + factor * (guided.clamp(-1, 1) - guided))
     plus = case.u + 0.6 * factor * (case.c - case.u)
-    case.same(case.data(CFGPlusPlus(0.6), Clip()), plus.clamp(-1, 1))
+    case.same(case.data(CFGPlusPlus(0.6), clip()), plus.clamp(-1, 1))
 
 
 @SHAPES
@@ -98,7 +98,7 @@ def test_an_interval_of_cfg_inside_clipping(some_path: GaussianPath, shape: tupl
     inside = (case.t < 0.5).view(-1, *[1] * (len(shape) - 1))
     guided = torch.where(inside, case.u + 3 * (case.c - case.u), case.c)
     case.same(case.data(Interval(CFG(3.0), high=high)), guided)
-    case.same(case.data(Interval(CFG(3.0), high=high), Clip()), guided.clamp(-1, 1))
+    case.same(case.data(Interval(CFG(3.0), high=high), clip()), guided.clamp(-1, 1))
 
 
 @SHAPES
@@ -113,7 +113,7 @@ def test_cfg_and_autoguidance_in_either_order(some_path: GaussianPath, shape: tu
 
 def test_a_stack_costs_what_its_parts_declare(paths: dict[str, GaussianPath]) -> None:
     path, seen = paths["linear"], list[int]()
-    stack = [CFG(3.0), Autoguidance(network(path, blur=0.5, seen=seen), 2.0), Clip()]
+    stack = [CFG(3.0), Autoguidance(network(path, blur=0.5, seen=seen), 2.0), clip()]
     pipe = fm.compose(path=path, model=network(path, seen=seen), solver="euler", guidance=stack)
     out = pipe.sample((3, 2), nfe=9, seed=0, cond=torch.tensor([0, 1, 0]))
     assert seen == [6, 3] * 4  # three steps, and the data prediction that closes the run
@@ -123,10 +123,10 @@ def test_a_stack_costs_what_its_parts_declare(paths: dict[str, GaussianPath]) ->
 @pytest.mark.parametrize(
     "stack",
     [
-        [CFG(3.0), Clip()],
-        [Clip(), CFG(3.0), DynamicThreshold(0.9)],
-        [APG(4.0, norm=1.0, momentum=-0.5), Clip(keep_noise=True)],
-        [CFGPlusPlus(0.6), Clip()],
+        [CFG(3.0), clip()],
+        [clip(), CFG(3.0), dynamic_threshold(0.9)],
+        [APG(4.0, norm=1.0, momentum=-0.5), clip(keep_noise=True)],
+        [CFGPlusPlus(0.6), clip()],
     ],
     ids=["cfg-clip", "clip-cfg-dynamic", "apg-clip", "cfg++-clip"],
 )

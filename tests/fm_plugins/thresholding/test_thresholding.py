@@ -15,19 +15,19 @@ from fm_core import Field, GaussianPath, Model
 from fm_core.building import to_config
 from fm_core.errors import TimeError
 from fm_core.testing.mixture import GaussianMixture
-from fm_plugins.thresholding.clip import Clip
-from fm_plugins.thresholding.dynamic import DynamicThreshold, quantile
+from fm_plugins.thresholding.clip import clip
+from fm_plugins.thresholding.dynamic import dynamic_threshold, quantile_of
 
 STEPS = 20
 THRESHOLDS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-    "clip": (lambda **how: Clip(-1.0, 1.0, **how), {"clip_sample": True}),
-    "clip half": (lambda **how: Clip(-0.5, 0.5, **how), {"clip_sample": True, "clip_sample_range": 0.5}),
+    "clip": (lambda **how: clip(-1.0, 1.0, **how), {"clip_sample": True}),
+    "clip half": (lambda **how: clip(-0.5, 0.5, **how), {"clip_sample": True, "clip_sample_range": 0.5}),
     "dynamic": (
-        lambda **how: DynamicThreshold(0.9, **how),
+        lambda **how: dynamic_threshold(0.9, **how),
         {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 1e9},
     ),
     "dynamic bounded": (
-        lambda **how: DynamicThreshold(0.9, 1.5, **how),
+        lambda **how: dynamic_threshold(0.9, 1.5, **how),
         {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 1.5},
     ),
 }
@@ -128,7 +128,7 @@ def test_dynamic_thresholding_is_that_of_diffusers(ratio: float, dtype: torch.dt
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.DDPMScheduler(thresholding=True, dynamic_thresholding_ratio=ratio, sample_max_value=1e9)
     data = (2 * draw(4, 3, 8, 8)).to(dtype)
-    got = DynamicThreshold(ratio).threshold(data)
+    got = dynamic_threshold(ratio).bounded(data)
     assert got.dtype == dtype
     torch.testing.assert_close(got, theirs._threshold_sample(data), rtol=1e-6, atol=1e-6)
 
@@ -137,7 +137,7 @@ def test_dynamic_thresholding_is_that_of_diffusers(ratio: float, dtype: torch.dt
 @pytest.mark.parametrize("q", [0.0, 0.3, 0.5, 0.995, 1.0])
 def test_quantiles_are_those_of_torch(n: int, q: float) -> None:
     values = draw(5, n)
-    torch.testing.assert_close(quantile(values, q), torch.quantile(values, q, dim=1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(quantile_of(values, q), torch.quantile(values, q, dim=1), rtol=1e-12, atol=1e-12)
 
 
 def test_quantiles_of_more_values_than_torch_takes_are_found() -> None:
@@ -145,7 +145,7 @@ def test_quantiles_of_more_values_than_torch_takes_are_found() -> None:
     values = torch.arange(n, 0, -1, dtype=torch.float32)[None]
     with pytest.raises(RuntimeError, match="too large"):
         torch.quantile(values, 0.999, dim=1)
-    assert quantile(values, 0.999).item() == pytest.approx(0.999 * (n - 1) + 1, rel=1e-6)
+    assert quantile_of(values, 0.999).item() == pytest.approx(0.999 * (n - 1) + 1, rel=1e-6)
 
 
 @pytest.mark.parametrize("native", ["data", "noise", "velocity"])
@@ -154,9 +154,9 @@ def test_clipping_bounds_the_data_prediction_and_nothing_inside_the_range(path: 
     law = GaussianMixture(1.5 * draw(3, 2, seed=1), 0.4)
     data = law.predict(path, "data", x, t)
     for low, high in ((-1.0, 1.0), (-0.2, 2.0)):
-        got = Field(law.model(path, native), path, (Clip(low, high),)).predict(x, t, None, "data")
+        got = Field(law.model(path, native), path, (clip(low, high),)).predict(x, t, None, "data")
         torch.testing.assert_close(got, data.clamp(low, high), rtol=1e-9, atol=1e-9)
-    wide = Field(law.model(path, native), path, (Clip(-100.0, 100.0),)).predict(x, t, None, native)
+    wide = Field(law.model(path, native), path, (clip(-100.0, 100.0),)).predict(x, t, None, native)
     torch.testing.assert_close(wide, law.predict(path, native, x, t), rtol=1e-9, atol=1e-9)
 
 
@@ -182,13 +182,13 @@ def test_samples_are_thresholded_one_by_one(
 
 def test_where_no_step_is_made_no_noise_is_kept(path: GaussianPath) -> None:
     x, t = 3 * draw(4, 2), torch.full((4,), 0.5, dtype=torch.float64)
-    for keep, alone in ((Clip(keep_noise=True), Clip()), (DynamicThreshold(keep_noise=True), DynamicThreshold())):
+    for keep, alone in ((clip(keep_noise=True), clip()), (dynamic_threshold(keep_noise=True), dynamic_threshold())):
         model = Model(lambda x, t: 2 * x, predicts="data")
         kept, plain = (Field(model, path, (g,)).predict(x, t, None, "data", until=t) for g in (keep, alone))
         torch.testing.assert_close(kept, plain)
 
 
-@pytest.mark.parametrize("guidance", [Clip(keep_noise=True), DynamicThreshold(0.9, keep_noise=True)], ids=str)
+@pytest.mark.parametrize("guidance", [clip(keep_noise=True), dynamic_threshold(0.9, keep_noise=True)], ids=str)
 def test_to_keep_the_noise_it_must_know_where_the_step_ends(paths: dict[str, GaussianPath], guidance: Any) -> None:
     field = Field(Model(lambda x, t: x, predicts="data"), paths["linear"], (guidance,))
     with pytest.raises(TimeError, match=r"does not say where its steps end.*keep_noise=False"):
@@ -197,10 +197,10 @@ def test_to_keep_the_noise_it_must_know_where_the_step_ends(paths: dict[str, Gau
 
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match=r"from 1\.0 to -1.0 is empty"):
-        Clip(1.0, -1.0)
+        clip(1.0, -1.0)
     for options in ({"quantile": 0.0}, {"quantile": 1.1}, {"maximum": 0.5}):
         with pytest.raises(ValueError, match=next(iter(options))):
-            DynamicThreshold(**options)
+            dynamic_threshold(**options)
 
 
 def test_they_are_registered_and_can_be_saved() -> None:
