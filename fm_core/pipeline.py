@@ -25,6 +25,7 @@ from fm_core.field import Field, Model
 from fm_core.fit.checkpoint import save
 from fm_core.fit.trainer import fit
 from fm_core.gaussian import Source
+from fm_core.holding import held_networks
 from fm_core.protocols import (
     Codec,
     Coupling,
@@ -86,9 +87,8 @@ class Pipeline:
         return torch.device("cpu"), torch.get_default_dtype()
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
-        """This pipeline, its network moved (in place, as `Module.to` does)."""
-        net = getattr(self.model, "net", self.model)
-        if isinstance(net, nn.Module):
+        """This pipeline, its network and those of its guidances and codec moved (in place, as `Module.to` does)."""
+        for net in held_networks(getattr(self.model, "net", self.model), self.guidance, self.codec):
             net.to(device=device, dtype=dtype)
         return self
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from fm_core.errors import SavedFileError
 from fm_core.field import Model, Training
 from fm_core.fit.files import replacing
 from fm_core.fit.weights import fill, write_weights
+from fm_core.holding import held_networks
 from fm_core.registry import from_config, origin, remember, to_config
 from fm_core.shapes import map_tensors
 
@@ -185,26 +185,14 @@ def _optional(kind: str, part: object | None) -> Config | None:
 
 
 def _guidance_config(guidance: object) -> Config:
-    config, spec = _config("guidance", guidance), origin(guidance)
-    held = _networks(spec.options if spec is not None else {})
-    if held:
+    config = _config("guidance", guidance)
+    if held := held_networks(guidance):
         raise SavedFileError(
             f"the guidance {name_of(guidance)!r} holds a network, {type(held[0]).__name__}, whose weights a pipeline's "
             "folder has no place for: save pipe.replace(guidance=()), keep that network's state_dict, and give the "
             "guidance again after loading"
         )
     return config
-
-
-def _networks(part: object) -> list[nn.Module]:
-    """The networks with weights among the options of a part, however deep."""
-    if isinstance(part, nn.Module):
-        return [part] if part.state_dict() else []
-    if isinstance(part, Model):
-        return _networks(part.net)
-    spec = origin(part)
-    options = part if isinstance(part, Mapping) else spec.options if spec is not None else {}
-    return [network for option in options.values() for network in _networks(option)]
 
 
 def _network_config(model: object, net: nn.Module) -> Config | None:
