@@ -25,7 +25,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from fm_core.errors import ShapeError, did_you_mean
+from fm_core.errors import ConditionError, ShapeError, did_you_mean
 from fm_core.randomness import make_generator
 from fm_plugins.networks.seeded import embedding, linear
 from fm_plugins.networks.time_embedding import sinusoids
@@ -107,8 +107,9 @@ class MLP(nn.Module):
             Shape `(B, *D)`.
 
         Raises:
-            ShapeError: For states or conditions of another shape, a condition that is missing, unexpected or out of
-                range (on a GPU the latter is CUDA's own error: looking would cost a wait in every step).
+            ShapeError: For states or conditions of another shape.
+            ConditionError: For a condition that is missing, unexpected, or a label out of range (on a GPU the last is
+                CUDA's own error: looking would cost a wait in every step).
         """
         if x_t.shape[1:] != self.shape:
             raise ShapeError(
@@ -126,9 +127,9 @@ class MLP(nn.Module):
 
     def _embed(self, cond: Tensor | None, x: Tensor) -> Tensor:
         if cond is None:
-            raise ShapeError(f"this MLP needs a condition, {self._wanted()}; got none")
+            raise ConditionError(f"this MLP needs a condition, {self._wanted()}; got none")
         if self.embed_class is None and not self.cond_dim:
-            raise ShapeError(
+            raise ConditionError(
                 f"this MLP takes no condition; got one of shape {tuple(cond.shape)}; "
                 "build it with classes= or cond_dim= to condition it"
             )
@@ -147,7 +148,7 @@ class MLP(nn.Module):
         try:
             embedded: Tensor = self.embed_class(cond)
         except IndexError as error:
-            raise ShapeError(
+            raise ConditionError(
                 f"this MLP's condition is {self._wanted()}; got labels from {int(cond.min())} to {int(cond.max())}"
             ) from error
         return embedded.to(x.dtype)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fm_core.errors import ShapeError
+from fm_core.errors import ConditionError, ShapeError
 from fm_plugins.networks.mlp import ACTIVATIONS, MLP
 
 VARIANTS: list[dict[str, Any]] = [
@@ -224,28 +224,28 @@ def test_wrong_event_shape_is_refused_even_with_as_many_numbers() -> None:
 
 def test_missing_and_unexpected_conditions_are_refused() -> None:
     x, t = states((2,), 3)
-    with pytest.raises(ShapeError, match=r"needs a condition, integer labels.*got none"):
+    with pytest.raises(ConditionError, match=r"needs a condition, integer labels.*got none"):
         MLP(2, classes=3)(x, t)
-    with pytest.raises(ShapeError, match=r"needs a condition, vectors \(B, 5\)"):
+    with pytest.raises(ConditionError, match=r"needs a condition, vectors \(B, 5\)"):
         MLP(2, cond_dim=5)(x, t)
-    with pytest.raises(ShapeError, match="takes no condition"):
+    with pytest.raises(ConditionError, match="takes no condition"):
         MLP(2)(x, t, torch.zeros(3, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(
-    "cond",
+    ("cond", "error"),
     [
-        torch.tensor([0, 1, 4]),
-        torch.tensor([-1, 0, 1]),
-        torch.zeros(3),
-        torch.zeros(2, dtype=torch.int64),
-        torch.zeros(3, 1),
+        (torch.tensor([0, 1, 4]), ConditionError),
+        (torch.tensor([-1, 0, 1]), ConditionError),
+        (torch.zeros(3), ShapeError),
+        (torch.zeros(2, dtype=torch.int64), ShapeError),
+        (torch.zeros(3, 1), ShapeError),
     ],
     ids=["too large", "negative", "float", "batch", "two-dimensional"],
 )
-def test_labels_that_are_none_are_refused(cond: Tensor) -> None:
+def test_labels_that_are_none_are_refused(cond: Tensor, error: type[Exception]) -> None:
     x, t = states((2,), 3)
-    with pytest.raises(ShapeError, match="0 … 3, where 3 means no class"):
+    with pytest.raises(error, match="0 … 3, where 3 means no class"):
         MLP(2, classes=3)(x, t, cond)
 
 
