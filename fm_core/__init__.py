@@ -109,7 +109,9 @@ _HOME = {
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [*_MODULE_OF, "__version__"]
+_MODULES = ("registry", "testing")
+
+__all__ = [*_MODULE_OF, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -117,6 +119,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("fm-core")
+    if name in _MODULES:
+        return importlib.import_module(f"fm_core.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'fm_core' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"fm_core.{_MODULE_OF[name]}"), name)

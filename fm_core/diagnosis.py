@@ -150,7 +150,8 @@ def _duplicates(components: Iterable[Registered]) -> Iterator[Finding]:
             continue
         what = f"several plugins provide it: {' and '.join(item.source.where for item in items)}"
         homes = [normalised(item.distribution) for item in items]
-        out = items[-1]
+        # A stranger rather than a built-in.
+        out = next((item for item in reversed(items) if normalised(item.distribution) != "fm-core"), items[-1])
         if len(set(homes)) == len(homes):
             names = " or ".join(repr(item.qualified) for item in items)
             fix = f"say which: {names}; or leave one out (FM_PLUGINS_BLOCK={out.distribution}:{out.plugin})"

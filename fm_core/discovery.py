@@ -157,7 +157,9 @@ def installed() -> list[Source]:
             if GROUP not in (distribution.read_text("entry_points.txt") or ""):
                 continue
             metadata = distribution.metadata
-            name, version = metadata["Name"], metadata["Version"]
+            name, version = metadata["Name"], metadata["Version"] or "of no version"
+            if not name:  # a half-removed installation
+                raise ValueError("it has entry points, and no METADATA that names it; remove its folder, or install it")
             entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
         except Exception as error:
             home = f"a distribution in {distribution.locate_file('')}"
@@ -186,7 +188,7 @@ def brief(error: BaseException) -> str:
     'SystemExit: 2'
     """
     try:
-        text = next(iter(str(error).splitlines()), "")
+        text = next(iter(str(error).strip().splitlines()), "")
     except Exception:
         text = "an error that cannot say what it is"
     # This library's errors say what is wrong; of others the type is half of the message.

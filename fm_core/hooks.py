@@ -54,7 +54,9 @@ def enrol(plugin: object, name: str, manager: PluginManager) -> dict[str, list[H
         _require_sound(plugin, found, known_hooks(manager))
     except PluginValidationError as error:
         manager.unregister(name=name)
-        raise PluginError(" ".join(str(error).split())) from error  # in one line, as listings show it
+        said = str(error).splitlines()
+        # In one line, as listings show it, and without pluggy's first, which names the plugin again.
+        raise PluginError("; ".join(line.strip() for line in (said[1:] or said) if line.strip())) from error
     except BaseException:
         manager.unregister(name=name)
         raise

@@ -312,24 +312,25 @@ class Registry:
 
     def _not_found(self, kind: str, name: str) -> FMError:
         distribution, bare = _parted(name)
-        for plugin in self.plugins():
-            if plugin.status != "ok" and _may_provide(plugin, kind, bare, distribution):
-                why = f"{plugin.source.where} is {plugin.status} ({plugin.reason})."
-                error = PluginError(f"the {kind} {name!r} is not available: {why} {plugin.remedy}".rstrip())
-                error.__cause__ = plugin.error
-                return error
+        missing = [plugin for plugin in self.plugins() if plugin.status != "ok"]
+        likely = [plugin for plugin in missing if _may_provide(plugin, kind, bare, distribution)]
+        if len(likely) == 1:
+            (plugin,) = likely
+            error = PluginError(f"the {kind} {name!r} is not available: {_state(plugin)}. {plugin.remedy}".rstrip())
+            error.__cause__ = plugin.error
+            return error
         everything = self.components()
         known = [item.name for item in everything if item.kind == kind]
         elsewhere = sorted({item.kind for item in everything if item.name == bare and item.kind != kind})
         healthy = sum(plugin.status == "ok" for plugin in self.plugins())
-        broken = [plugin for plugin in self.plugins() if plugin.status == "broken"]
+        likely = likely or missing
         hint = did_you_mean(bare, known)
         parts = [
             f"no {kind} is named {name!r}; {hint if hint.endswith('?') else hint + '.'}",
             *([f"There is a {' and a '.join(elsewhere)} of this name."] if elsewhere else []),
             f"Looked among {len(known)} of this kind in {healthy} plugins.",
-            *(f"It may be in {item.source.where}, which is broken ({item.reason})." for item in broken[:SHOWN]),
-            *([f"{len(broken) - SHOWN} more plugins are broken: see fm doctor."] if len(broken) > SHOWN else []),
+            *(f"It may be in {_state(plugin, ', which')}." for plugin in likely[:SHOWN]),
+            *([f"{len(likely) - SHOWN} more plugins are not available: see fm doctor."] if len(likely) > SHOWN else []),
         ]
         return UnknownNameError(" ".join(parts))
 
@@ -375,6 +376,10 @@ def _may_provide(plugin: Plugin, kind: str, name: str, distribution: str) -> boo
     if plugin.components:
         return any((component.kind, component.name) == (kind, name) for component in plugin.components)
     return bool(distribution) or plugin.source.name == name
+
+
+def _state(plugin: Plugin, link: str = "") -> str:
+    return f"{plugin.source.where}{link} is {plugin.status} ({plugin.reason})"
 
 
 def _several(kind: str, name: str, found: list[Registered]) -> UnknownNameError:

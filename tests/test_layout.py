@@ -128,6 +128,13 @@ def test_every_plugin_folder_has_an_entry_point() -> None:
     assert folders <= set(ENTRY_POINTS)
 
 
+def test_registry_and_kit_need_no_import_of_their_own() -> None:
+    code = (
+        "import fm_core as fm; fm.registry.register; fm.testing.check; assert {'registry', 'testing'} <= set(dir(fm))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_lazy_names_are_those_that_type_checkers_see() -> None:
     """`_HOME` serves the interpreter, the TYPE_CHECKING imports serve mypy: a name in one works for one only."""
     tree = ast.parse((ROOT / "fm_core" / "__init__.py").read_text(encoding="utf-8"))

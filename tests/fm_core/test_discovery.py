@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fm_core.discovery import Plugin, Source, discover, installed, unmatched
+from fm_core.discovery import Plugin, Source, brief, discover, installed, unmatched
 from fm_core.errors import PluginError
 from fm_core.extras import providing
 from fm_core.hookspecs import Component, hookimpl
@@ -425,6 +425,30 @@ def test_unreadable_metadata_is_one_broken_plugin(site: Path, damage: str) -> No
     plugins, _ = discover(environ={})
     assert len(plugins) == 2  # zoo cannot be imported here, but it is found
     assert str(site / "first") in next(item for item in plugins if item.source.name != "zoo").source.where
+
+
+@pytest.mark.parametrize("left", [None, "Metadata-Version: 2.1\nVersion: 1.0\n"], ids=["no METADATA", "no name in it"])
+def test_half_removed_distribution_is_one_broken_plugin(site: Path, left: str | None) -> None:
+    install(site / "first", "flow_zoo", "[fm.plugins]\nzoo = flow_zoo\n")
+    install(site / "first", "ruin", "[fm.plugins]\nruin = ruin\n")
+    metadata = site / "first" / "ruin-1.0.dist-info" / "METADATA"
+    metadata.unlink() if left is None else metadata.write_text(left)
+    plugins, _ = discover(environ={})
+    (ruin,) = (plugin for plugin in plugins if plugin.source.name != "zoo")
+    assert ruin.status == "broken"
+    assert "no METADATA that names it; remove its folder" in ruin.reason
+    assert str(site / "first") in ruin.source.where
+
+
+def test_distribution_without_a_version_is_listed_all_the_same(site: Path) -> None:
+    install(site / "first", "zoo", "[fm.plugins]\nzoo = flow_zoo\n")
+    (site / "first" / "zoo-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo\n")
+    (source,) = installed()
+    assert source.where == "plugin 'zoo' of zoo of no version"
+
+
+def test_error_that_begins_with_an_empty_line_is_told_by_its_first_words() -> None:
+    assert brief(ValueError("\n  what went wrong\nand more")) == "ValueError: what went wrong"
 
 
 def test_metadata_is_scanned_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,12 @@ def test_equal_names_of_two_distributions_are_a_warning_with_both_ways_out() -> 
     assert "FM_PLUGINS_BLOCK=zoo:a" in finding.fix
 
 
+def test_a_stranger_is_left_out_rather_than_a_built_in() -> None:
+    given = offering("runge_kutta", HEUN, distribution="fm-core"), offering("a", HEUN, distribution="ark")
+    (finding,) = (finding for finding in findings(*given) if finding.subject == "solver/heun")
+    assert "FM_PLUGINS_BLOCK=ark:a" in finding.fix
+
+
 def test_equal_names_in_one_distribution_are_broken_since_neither_can_be_reached() -> None:
     (finding,) = findings(offering("a", HEUN), offering("b", HEUN))
     assert (finding.severity, finding.subject) == ("broken", "solver/heun")

@@ -190,9 +190,25 @@ def test_a_recipe_means_the_parts_of_its_own_distribution() -> None:
 
 
 def test_only_some_of_many_broken_plugins_are_explained() -> None:
-    with pytest.raises(UnknownNameError, match=r"ruin 0\.1.*2 more plugins are broken: see fm doctor") as caught:
+    with pytest.raises(UnknownNameError, match=r"ruin 0\.1.*2 more plugins are not available: see fm doctor") as caught:
         Registry([broken(f"p{i}") for i in range(5)]).find("solver", "heun")
     assert str(caught.value).count("It may be in") == 3
+
+
+def test_a_blocked_plugin_is_named_where_a_component_is_missed() -> None:
+    registry = Registry(
+        [plugged("tables", "zoo", HEUN), plugged("other", "zoo", UNIFORM)], {"FM_PLUGINS_BLOCK": "tables"}
+    )
+    with pytest.raises(
+        UnknownNameError, match=r"plugin 'tables' of zoo 1\.0, which is blocked \(named by FM_PLUGINS_BLOCK"
+    ):
+        registry.find("solver", "heun")
+
+
+def test_of_several_plugins_that_may_have_it_none_is_blamed_alone() -> None:
+    registry = Registry([broken("a"), broken("b"), plugged("tables", "zoo", HEUN)])
+    with pytest.raises(UnknownNameError, match=r"may be in plugin 'a' of ruin.* may be in plugin 'b' of ruin"):
+        registry.find("solver", "ruin:heun")
 
 
 def test_a_name_given_twice_by_one_distribution_is_an_error_with_the_way_out() -> None:
