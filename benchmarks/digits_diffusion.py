@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/digits_diffusion.py --out out/digits_diffusion
 
-Two tables and two pictures: the Fréchet distance of each solver at 10, 20, 50 and 100 network calls, in the features of
-a classifier that was trained apart, beside the distance of real digits from real digits; and the share of samples that
-this classifier assigns to the class asked for, with the diversity that guidance costs. The network is kept in `--out`,
-so a second run only samples.
+Three tables, each with a picture: the Fréchet distance of each solver at 10, 20, 50 and 100 network calls, in the
+features of a classifier that was trained apart, beside the distance of real digits from real digits; DDIM's η at few
+calls, where it matters, from more samples; and the share of samples that this classifier assigns to the class asked
+for, with the diversity that guidance costs. The network is kept in `--out`, so a second run only samples.
 """
 
 from __future__ import annotations
@@ -38,12 +38,17 @@ from fm_plugins.digits.digits import to_unit
 from fm_plugins.networks.classifier_training import train_classifier
 
 TRAINING_STEPS, CLASSIFIER_STEPS = 6_000, 1_500
-DRAWS, N = 2, 500
+DRAWS, N = 3, 500
 """Draws behind each figure, and samples in each, as many of every class: in a classifier's features classes are far
 apart, and sets whose class counts differ by chance are at a distance that says nothing of the samples.
 """
 
 BUDGETS = (10, 20, 50, 100)
+FEW, FEW_DRAWS, FEW_N = (5, 10), 5, 2_000
+"""Calls at which the kinds of noise are told apart, and the draws for it."""
+
+PARTS = ("solvers", "etas", "guidance")
+
 CONTROL = {"solver": "ddim", "steps": 50}
 """How guidances are compared."""
 
@@ -154,14 +159,22 @@ def classifier(path: Any, seed: int, effort: float) -> torch.nn.Module:
 
 
 def measured(
-    name: str, pipe: fm.Pipeline, judge: Judge, seed: int, *, blind: bool = False, **budget: Any
+    name: str,
+    pipe: fm.Pipeline,
+    judge: Judge,
+    seed: int,
+    *,
+    blind: bool = False,
+    draws: int = DRAWS,
+    n: int = N,
+    **budget: Any,
 ) -> tuple[Row, Tensor]:
     """A row, and forty of its samples. `blind`: the network is not told the class."""
-    labels = torch.arange(N) % 10
+    labels = torch.arange(n) % 10
     cond = torch.full_like(labels, 10) if blind else labels
     distances, accuracies, diversities, kept, nfe = [], [], [], torch.empty(0), 0
-    for draw in range(DRAWS):
-        samples = pipe.sample((N, 1, 8, 8), cond=cond, seed=spawn_seed(seed, 1, draw), **budget)
+    for draw in range(draws):
+        samples = pipe.sample((n, 1, 8, 8), cond=cond, seed=spawn_seed(seed, 1, draw), chunk=N, **budget)
         distances.append(judge.frechet(samples.x, judge.drawn(spawn_seed(seed, 2, draw))[0]))
         accuracies.append(judge.accuracy(samples.x, labels))
         diversities.append(judge.diversity(samples.x, labels))
@@ -177,6 +190,16 @@ def solvers(pipe: fm.Pipeline, judge: Judge, seed: int) -> tuple[list[Row], list
         found.append(measured(name, pipe.replace(solver=solver), judge, seed, nfe=nfe))
     found.append(measured("dopri5", pipe.replace(solver="dopri5"), judge, seed, rtol=1e-2, atol=1e-2))
     found.append(measured("ddpm, β̃", pipe.replace(solver="ddpm"), judge, seed, nfe=500))
+    return [row for row, _ in found], [kept for _, kept in found]
+
+
+def etas(pipe: fm.Pipeline, judge: Judge, seed: int) -> tuple[list[Row], list[Tensor]]:
+    """DDIM's η at few calls, every η from the same noise."""
+    cells = [(eta, nfe) for nfe in FEW for eta in ETAS]
+    found = []
+    for eta, nfe in track(cells, "DDIM's η", transient=True):
+        solver = pipe.replace(solver={"name": "ddim", "eta": eta})
+        found.append(measured(f"ddim, η = {eta:g}", solver, judge, seed, draws=FEW_DRAWS, n=FEW_N, nfe=nfe))
     return [row for row, _ in found], [kept for _, kept in found]
 
 
@@ -214,9 +237,45 @@ def table(title: str, rows: list[Row], caption: str) -> Table:
     """The rows as rich shows them."""
     shown = Table("", "NFE", "Fréchet", "±", "class", "diversity", title=title, caption=caption)
     for row in rows:
-        cells = (f"{row.frechet:.3f}", f"{row.std:.3f}", f"{100 * row.accuracy:.1f} %", f"{row.diversity:.2f}")
+        cells = (f"{row.frechet:.4f}", f"{row.std:.4f}", f"{100 * row.accuracy:.1f} %", f"{row.diversity:.2f}")
         shown.add_row(row.name, str(row.nfe), *cells)
     return shown
+
+
+def page(figures: dict[str, Any]) -> str:
+    """All that was found, as Markdown beside the pictures."""
+    least = Floor(**figures["floor"])
+    lines = [
+        "# One noise network on the digits, sampled in every way",
+        "",
+        f"`python {figures['command']}`, {figures['machine']}.",
+        f"Fréchet distance from {N} real digits in an independent classifier's features; real against real: {least}.",
+        "*class*: share of samples that this classifier assigns to the class asked for.",
+        "*diversity*: spread within a class over that of real digits. ± is the standard deviation of a draw.",
+    ]
+    for name in PARTS:
+        if name in figures:
+            drawn = f"{FEW_DRAWS} draws of {FEW_N:,}" if name == "etas" else f"{DRAWS} draws of {N}"
+            lines += [
+                "",
+                f"## {name}",
+                "",
+                f"{drawn}.",
+                "",
+                "| | NFE | Fréchet | class | diversity |",
+                "|---|---|---|---|---|",
+            ]
+            for row in (Row(**row) for row in figures[name]):
+                cells = (
+                    row.name,
+                    row.nfe,
+                    f"{row.frechet:.4f} ± {row.std:.4f}",
+                    f"{100 * row.accuracy:.1f} %",
+                    f"{row.diversity:.2f}",
+                )
+                lines.append("| " + " | ".join(map(str, cells)) + " |")
+            lines += ["", f"![{name}]({name}.png)"]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -224,6 +283,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/digits_diffusion"), help="folder for all that is written")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything")
     parser.add_argument("--effort", type=float, default=1.0, help="factor on the training steps")
+    parser.add_argument("--only", choices=PARTS, action="append", help="these parts alone; the others' figures stay")
     given = parser.parse_args()
     started, console = time.perf_counter(), Console(width=100)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -234,24 +294,32 @@ def main() -> None:
     pairs = [judge.drawn(spawn_seed(given.seed, 5, draw)) for draw in range(20)]
     least = Floor.of([judge.frechet(*pair) for pair in pairs], N)
     caption = (
-        f"Fréchet distance in the judge's features, {DRAWS} draws of {N}; real against real: {least}. "
+        f"Fréchet distance from {N} real digits in the judge's features; real against real: {least}. "
         f"The judge is right on {100 * judge.accuracy(held.x1, held.labels):.1f} % of held-out digits."
     )
-    figures: dict[str, Any] = {
+    kept = given.out / "figures.json"
+    figures: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if given.only and kept.is_file() else {}
+    figures |= {
         "command": f"benchmarks/digits_diffusion.py --seed {given.seed} --effort {given.effort}",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}",
         "floor": asdict(least),
     }
-    for name, run in {
-        "solvers": lambda: solvers(pipe, judge, given.seed),
-        "guidance": lambda: guidances(pipe, judge, guide, given.seed),
-    }.items():
+    parts = (
+        lambda: solvers(pipe, judge, given.seed),
+        lambda: etas(pipe, judge, given.seed),
+        lambda: guidances(pipe, judge, guide, given.seed),
+    )
+    for name, run in zip(PARTS, parts, strict=True):
+        if given.only and name not in given.only:
+            continue
         rows, images = run()
-        console.print(table(f"One network, {name}", rows, caption))
+        drawn = f"{FEW_DRAWS} draws of {FEW_N:,}" if name == "etas" else f"{DRAWS} draws of {N}"
+        console.print(table(f"One network, {name}: {drawn}", rows, caption))
         picture(rows, images, given.out / f"{name}.png")
         figures[name] = [asdict(row) for row in rows]
-        with replacing(given.out / "figures.json") as (temporary,):
+        with replacing(kept, given.out / "README.md") as (temporary, readme):
             temporary.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+            readme.write_text(page(figures), encoding="utf-8")
     console.print(f"Done in {time.perf_counter() - started:.0f} s; all is in {given.out}.", highlight=False)
 
 
