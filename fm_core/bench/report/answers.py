@@ -1,0 +1,105 @@
+"""The first thing to be read: whom to take, for each problem at each budget, or in each figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attrs import evolve, frozen
+
+from fm_core.bench.report.cells import Cell
+from fm_core.bench.report.choosing import Advice, Choice, Tally, advise, affordable, choose, tally, usable
+from fm_core.bench.report.quantities import Quantity, quantity, shown
+from fm_core.bench.report.scales import ticks
+from fm_core.bench.report.tables import varying_settings
+
+__all__ = ["Answers", "at_budgets", "in_each"]
+
+MOST_BUDGETS = 8
+"""Columns of an answer."""
+
+
+@frozen
+class Answers:
+    """Which contender to take, for each problem at each budget.
+
+    Args:
+        title: The question.
+        of: What is least.
+        columns: Headings: budgets, or what is least in each.
+        rows: Problems with the choices.
+        budgets: Whether neighbouring columns are one question at more and less cost.
+    """
+
+    title: str
+    of: tuple[Quantity, ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Choice | None, ...]], ...]
+    budgets: bool = True
+
+    @property
+    def tally(self) -> Tally:
+        return tally([choice for _, choices in self.rows for choice in choices if choice])
+
+    @property
+    def advice(self) -> list[Advice]:
+        every = zip(*(choices for _, choices in self.rows))
+        columns = [[choice for choice in column if choice] for column in every]
+        if self.budgets:
+            return advise(columns)
+        alone = ((at, one) for at, column in enumerate(columns) for one in advise([column]))
+        return [evolve(one, first=at, last=at) for at, one in alone]
+
+
+def at_budgets(problems: Mapping[str, list[Cell]], cost: str, error: str) -> Answers:
+    """The least error on each problem at each budget that was asked for, or of round times."""
+    everything = [cell for own in problems.values() for cell in usable(own, cost, error)]
+    budgets = _calls(everything) if cost == "nfe" else _times(everything, cost)
+    of, what = quantity(error), quantity(cost)
+    return Answers(
+        f"Least {of.label} for at most so many network calls (NFE)"
+        if cost == "nfe"
+        else f"Least {of.label} within a {what.label}",
+        (of,) * len(budgets),
+        tuple(shown(budget, what) + (" calls" if cost == "nfe" else "") for budget in budgets),
+        tuple(
+            (name, tuple(choose(affordable(own, cost, budget), error) for budget in budgets))
+            for name, own in problems.items()
+        ),
+    )
+
+
+def _calls(everything: Sequence[Cell]) -> list[float]:
+    """The budgets asked for, so many at most, evenly among them."""
+    asked = sorted({float(n) for cell in everything if isinstance(n := cell.settings.get("nfe"), (int, float))})
+    asked = asked or sorted({cell.estimates["nfe"].median for cell in everything})
+    if len(asked) <= MOST_BUDGETS:
+        return asked
+    return [asked[round(k * (len(asked) - 1) / (MOST_BUDGETS - 1))] for k in range(MOST_BUDGETS)]
+
+
+def _times(everything: Sequence[Cell], cost: str) -> list[float]:
+    """Round times from the quickest cell's to the slowest's."""
+    times = [cell.estimates[cost].median for cell in everything]
+    positive = [time for time in times if time > 0]
+    return ticks((min(positive), 2 * max(positive))) if positive else []
+
+
+def in_each(found: Sequence[Cell]) -> Answers:
+    """The best in each figure, among those that were given the same."""
+    varying = varying_settings(found)
+    rows: dict[tuple[str, str], list[Cell]] = {}
+    for cell in found:
+        given = ", ".join(f"{key} {cell.settings.get(key)}" for key in varying)
+        rows.setdefault((cell.problem, given), []).append(cell)
+    names = dict.fromkeys(name for cell in found for name in cell.estimates)
+    figures = sorted((of for name in names if (of := quantity(name)).better == "lower"), key=lambda of: of.order)
+    return Answers(
+        "Least of each figure",
+        tuple(figures),
+        tuple(of.label for of in figures),
+        tuple(
+            (f"{problem} ({given})" if given else problem, tuple(choose(own, of.name) for of in figures))
+            for (problem, given), own in rows.items()
+        ),
+        budgets=False,
+    )

@@ -1,0 +1,171 @@
+"""The best, the level, the front and the dominated, on cells whose answers are plain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fm_core.bench.records import Record
+from fm_core.bench.report.cells import Cell, cells, latest
+from fm_core.bench.report.choosing import Standing, advise, affordable, choose, front, standings, tally
+from fm_core.bench.report.orders import measured_orders
+
+
+def records(contender: str, errors: dict[int, tuple[float, ...]], **changes: Any) -> list[Record]:
+    """One cell for each NFE, with an error for each seed."""
+    return [
+        Record("solvers", "p", contender, {"nfe": nfe}, seed, figures={"nfe": nfe, "e": error}, **changes)
+        for nfe, replicates in errors.items()
+        for seed, error in enumerate(replicates)
+    ]
+
+
+def around(error: float) -> tuple[float, ...]:
+    return tuple(error * factor for factor in (0.98, 1.0, 1.02))
+
+
+def test_the_least_median_is_the_best_and_overlapping_intervals_are_level() -> None:
+    made = cells(
+        [
+            *records("good", {10: around(1.0)}),
+            *records("near", {10: around(1.01)}),
+            *records("bad", {10: around(2.0)}),
+        ]
+    )
+    choice = choose(made, "e")
+    assert choice is not None
+    assert choice.best.contender == "good"
+    assert choice.level == ("near",)
+    assert choice.judged
+
+
+def test_a_budget_admits_what_costs_no_more() -> None:
+    made = cells([*records("cheap", {5: around(3.0), 10: around(2.0)}), *records("dear", {11: around(0.1)})])
+    at = {budget: choose(affordable(made, "nfe", budget), "e") for budget in (4, 5, 10, 11)}
+    assert at[4] is None
+    assert [choice.best.records[0].settings["nfe"] for choice in at.values() if choice] == [5, 10, 11]
+
+
+def test_one_seed_tells_no_difference() -> None:
+    choice = choose(cells([*records("a", {5: (1.0,)}), *records("b", {5: (1.0001,)})]), "e")
+    assert choice is not None
+    assert choice.level == ()
+    assert not choice.judged
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed", "skipped"])
+def test_a_contender_with_one_bad_seed_is_not_taken(status: Any) -> None:
+    bad = Record("solvers", "p", "best", {"nfe": 5}, 9, status=status, why="t = 0.5", figures={"nfe": 5, "e": 1e-9})
+    made = cells([*records("best", {5: around(1e-9)}), bad, *records("sound", {5: around(1.0)})])
+    choice = choose(made, "e")
+    assert choice is not None
+    assert choice.best.contender == "sound"
+    assert made[0].status == status
+    assert made[0].why == "1 of 4 seeds: t = 0.5"
+
+
+def test_figures_that_are_no_finite_numbers_do_not_count() -> None:
+    odd: list[Any] = [None, float("nan"), float("inf"), "1", True]
+    made = cells(
+        Record("solvers", "p", "a", {"nfe": 5}, seed, figures={"nfe": 5, "e": value}) for seed, value in enumerate(odd)
+    )
+    assert made[0].estimates.keys() == {"nfe"}
+    assert choose(made, "e") is None
+
+
+def test_peers_are_compared_with_ours() -> None:
+    ours, peer = records("mine", {5: around(1.0)}), records("theirs", {5: around(3.0)}, group="lib")
+    choice = choose(cells([*ours, *peer]), "e")
+    assert choice is not None
+    assert (choice.peer, choice.against) == ("theirs (lib)", "ahead")
+    assert choice.ratio == pytest.approx(3.0)
+    behind = choose(cells([*records("mine", {5: around(4.0)}), *peer]), "e")
+    assert behind is not None
+    assert (behind.best.contender, behind.against) == ("theirs (lib)", "behind")
+    counted = tally([choice, behind])
+    assert counted.against == {"ahead": 1, "behind": 1}
+    assert counted.ratio == pytest.approx((3.0 + 0.75) / 2)
+
+
+def test_the_front_falls_with_rising_cost() -> None:
+    made = cells(
+        [
+            *records("a", {5: around(1.0), 10: around(0.5), 20: around(0.4)}),
+            *records("b", {5: around(2.0), 10: around(0.6), 20: around(0.1)}),
+        ]
+    )
+    assert [(cell.contender, cell.settings["nfe"]) for cell in front(made, "nfe", "e")] == [
+        ("a", 5),
+        ("a", 10),
+        ("b", 20),
+    ]
+
+
+def test_dominated_is_who_is_beaten_everywhere_by_one_or_by_several() -> None:
+    made = cells(
+        [
+            *records("early", {5: around(0.1), 10: around(0.09), 20: around(0.08)}),
+            *records("late", {5: around(5.0), 10: around(2.0), 20: around(0.001)}),
+            *records("bad", {5: around(0.5), 10: around(0.4), 20: around(0.3)}),
+            *records("between", {5: around(4.0), 20: around(0.01)}),
+            *records("same", {10: around(0.0901)}),
+        ]
+    )
+    found = standings(made, "nfe", "e")
+    assert found["early"] == found["late"] == Standing("front")
+    assert found["bad"] == Standing("dominated", ("early",))
+    assert found["between"] == Standing("dominated", ("early", "late"), together=True)
+    assert found["same"] == Standing("level")
+
+
+def test_dearer_within_noise_is_no_dearer() -> None:
+    """Two solvers of one cost are timed with noise: whose clock ran 1 % faster does not escape being beaten by that."""
+
+    def timed(name: str, error: float, seconds: tuple[float, ...]) -> list[Record]:
+        return [
+            Record("s", "p", name, {}, seed, figures={"e": error, "t": second}) for seed, second in enumerate(seconds)
+        ]
+
+    close = cells([*timed("good", 0.1, (1.0, 1.1, 0.95)), *timed("bad", 5.0, (0.99, 1.08, 0.94))])
+    assert standings(close, "t", "e")["bad"].place == "dominated"
+    apart = cells([*timed("good", 0.1, (2.0, 2.1, 1.95)), *timed("bad", 5.0, (0.99, 1.08, 0.94))])
+    assert standings(apart, "t", "e")["bad"].place == "front"
+
+
+def test_advice_runs_as_long_as_one_contender_leads() -> None:
+    def chosen(*names: str) -> list[Any]:
+        leaders = [(name, around(1.0 + 0.001 * k)) for k, name in enumerate(names)]
+        return [choose(cells([one for name, errors in leaders for one in records(name, {5: errors})]), "e")]
+
+    columns = [chosen("a", "b"), chosen("b", "a"), chosen("b"), chosen("c"), []]
+    told = [(one.first, one.last, one.contender, one.times, one.cases) for one in advise(columns)]
+    assert told == [(0, 2, "b", 3, 3), (3, 4, "c", 1, 1)]
+    assert advise([chosen("a", "b")])[0].equals == ("b",)
+    assert advise([[], []]) == []
+
+
+def test_measured_orders_are_the_slopes_of_the_finest_cells() -> None:
+    def of(name: str, error: Any, **notes: Any) -> list[Record]:
+        figures = [{"nfe": n, "error_median": error(n), "reference_error": 1e-9} for n in (5, 10, 20, 40, 80)]
+        return [Record("s", "p", name, {"nfe": f["nfe"]}, 0, figures=f, notes=notes) for f in figures]
+
+    orders = measured_orders(
+        cells([*of("second", lambda n: 3.0 * n**-2 + 50.0 * n**-5, order=2), *of("exact", lambda n: 1e-9)])
+    )
+    assert orders["second"].declared == 2
+    assert orders["second"].measured == pytest.approx(2, abs=0.02)
+    assert orders["exact"].measured is None
+
+
+def test_the_latest_way_of_measuring_takes_the_place_of_others() -> None:
+    both = cells([*records("a", {5: (1.0,)}, notes={"n": 1}), *records("a", {5: (2.0,), 8: (3.0,)}, notes={"n": 2})])
+    assert [(cell.notes["n"], cell.settings["nfe"]) for cell in latest(both)] == [(2, 5), (2, 8)]
+
+
+def test_floors_become_figures_of_those_that_compete() -> None:
+    floor = Record("methods", "moons", "floor", {"n": 9}, 0, figures={"w2": 0.2, "squared_w2": 5.0})
+    own = Record("methods", "moons", "FM", {"n": 9}, 0, figures={"w2": 0.3})
+    other = Record("methods", "moons", "FM", {"n": 8}, 0, figures={"w2": 0.4})
+    made: list[Cell] = cells([floor, own, other])
+    assert [(cell.middle("w2"), cell.middle("w2_floor")) for cell in made] == [(0.3, 0.2), (0.4, None)]
