@@ -1,0 +1,213 @@
+"""Methods trained under one budget on the same tasks and judged on the same points: the suite `fm bench methods`.
+
+A cell is a method on a task with a seed: it is trained (`training`) and judged (`judging`). What no method gets below,
+the distance between two fresh sets of data, is a row of its own, `floor`, one draw a seed; its `squared_w2` is W2²(q0,
+q1). Diffusions are sampled by DDIM and flows by Euler's method, which on the linear path are the same: what is compared
+is what was learned, and deterministic paths have an energy.
+
+    bench_methods(Path("out/methods"), quick=True)
+    bench_methods(Path("benchmarks/results/sf2m"), paper="sf2m", seeds=2)
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from attrs import asdict, evolve
+
+from fm_core import registry
+from fm_core.bench.judging import Exam, judge, oracle
+from fm_core.bench.paper_table import FLOOR, write_table
+from fm_core.bench.papers import PAPERS, SF2M, Budget, Method, Paper, Published, Task
+from fm_core.bench.records import Record, Results
+from fm_core.bench.running import Cell, NotHere, run
+from fm_core.bench.training import train
+from fm_core.errors import BudgetError, UnknownNameError, did_you_mean
+
+__all__ = ["FLOOR", "FULL", "METHODS", "QUICK", "TASKS", "bench_methods", "cells", "paper_cells"]
+
+T = TypeVar("T")
+
+TASKS: Mapping[str, Task] = SF2M.tasks
+"""Tasks by name: the four of [SF]²M's Table 2."""
+
+_DDIM = {"solver": "ddim"}
+
+METHODS: Mapping[str, Method] = {
+    "DDPM": Method("ddpm", _DDIM, any_source=False),
+    "DSM": Method("dsm", _DDIM, any_source=False, precondition=True),
+    "EDM": Method("edm", _DDIM, any_source=False, precondition=True),
+    "FM": Method("fm", any_source=False),
+    "CFM": Method("cfm"),
+    "OT-CFM": Method("ot_cfm"),
+    "RF": Method("rectified_flow"),
+    "2-RF": Method("rectified_flow", reflow=1),
+}
+"""Methods by name."""
+
+FULL = Budget(points=None, steps=5_000, batch_size=256, ema=0.999, n=2_000, pairs=50_000)
+QUICK = Budget(points=None, steps=400, batch_size=256, ema=0.99, euler=50, n=500, pairs=5_000)
+_QUICK_TASKS, _QUICK_METHODS = ("N→8gaussians", "N→moons"), ("DDPM", "CFM", "OT-CFM", "2-RF")
+
+
+def bench_methods(
+    out: Path,
+    *,
+    quick: bool = False,
+    paper: str | None = None,
+    seeds: Sequence[int] | int | None = None,
+    tasks: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    budget: Budget | None = None,
+    command: str | None = None,
+    progress: bool | None = None,
+) -> Results:
+    """Trains and judges what the folder does not hold yet.
+
+    Args:
+        out: Folder of `results.jsonl`, and of unfinished trainings, which the next run goes on with.
+        quick: Whether a small budget, two tasks, four methods and two seeds will do.
+        paper: Name of a published table to repeat under its own budget; the folder gets a `README.md` of ours beside
+            theirs.
+        seeds: The replicates, or how many; by default 5, or the paper's.
+        tasks: Names of tasks; None for all.
+        methods: Names of methods, or of recipes; None for all.
+        budget: Another budget than the default.
+        command: What was typed, for the record.
+        progress: Whether to show a bar with the time left; None on a terminal.
+
+    Raises:
+        UnknownNameError: For a paper, task or method that is not there.
+        BudgetError: For a quick paper.
+        DataError: If the disk is full.
+    """
+    if paper is None:
+        todo = cells(
+            _chosen(TASKS, tasks or (_QUICK_TASKS if quick else None), "task"),
+            _methods(methods or (_QUICK_METHODS if quick else None)),
+            budget or (QUICK if quick else FULL),
+            _seeds(seeds, 2 if quick else 5),
+            trainings=out / TRAININGS,
+        )
+        return run(todo, out, command=command, title="methods", progress=progress)
+    if quick:
+        raise BudgetError(
+            "a paper's table is repeated under its own budget; choose fewer seeds or tasks, not quick=True"
+        )
+    table = _chosen(PAPERS, (paper,), "paper")[paper]
+    part = evolve(
+        table,
+        tasks=_chosen(table.tasks, tasks, "task"),
+        methods=_chosen(table.methods, methods, "method"),
+        budget=budget or table.budget,
+    )
+    try:
+        todo = paper_cells(part, _seeds(seeds, table.seeds), trainings=out / TRAININGS)
+        return run(todo, out, command=command, title=paper, progress=progress)
+    finally:
+        write_table(table, out)
+
+
+TRAININGS = "trainings"
+"""Folder of unfinished trainings, beside the results."""
+
+
+def _seeds(seeds: Sequence[int] | int | None, default: int) -> Sequence[int]:
+    seeds = default if seeds is None else seeds
+    return range(seeds) if isinstance(seeds, int) else seeds
+
+
+def _chosen(known: Mapping[str, T], names: Sequence[str] | None, kind: str) -> dict[str, T]:
+    """Those of these names; all for None."""
+    for name in names or ():
+        if name not in known:
+            raise UnknownNameError(f"there is no {kind} {name!r}; {did_you_mean(name, known)}")
+    return {name: known[name] for name in names or known}
+
+
+def _methods(names: Sequence[str] | None) -> dict[str, Method]:
+    """Methods by name, the registry's recipes among them."""
+    recipes = {name: Method(name) for name in (part.name for part in registry.components("recipe"))}
+    return _chosen({**recipes, **METHODS}, names or tuple(METHODS), "method")
+
+
+def paper_cells(paper: Paper, seeds: Sequence[int], *, trainings: Path | None = None) -> list[Cell]:
+    """The cells of a published table: its rows on its columns; those that are not built here are skipped and say so.
+
+    Args:
+        paper: The table.
+        seeds: Replicates.
+        trainings: Folder in which trainings keep their state, to be gone on with; None keeps none.
+    """
+    return cells(paper.tasks, paper.methods, paper.budget, seeds, published=paper.published, trainings=trainings)
+
+
+def cells(
+    tasks: Mapping[str, Task],
+    methods: Mapping[str, Method],
+    budget: Budget,
+    seeds: Sequence[int],
+    *,
+    published: Mapping[str, Mapping[str, Published]] | None = None,
+    trainings: Path | None = None,
+) -> list[Cell]:
+    """Every method on every task that it is for, and each task's floor.
+
+    Args:
+        tasks, methods: By name.
+        budget: What each method is given.
+        seeds: Replicates.
+        published: Figures of a paper, by method and task.
+        trainings: Folder in which trainings keep their state, to be gone on with; None keeps none.
+    """
+    rows = published or {}
+    there = [
+        _of_method(_of_task(name, tasks[name], budget, seed), methods, rows, trainings)
+        for seed in seeds
+        for name in tasks
+    ]
+    return [cell for some in there for cell in some]
+
+
+def _of_task(name: str, task: Task, budget: Budget, seed: int) -> tuple[Record, Exam]:
+    what = {"data": task.data, "source": task.source}
+    return Record("methods", name, FLOOR, asdict(budget), seed, notes={"task": what}), Exam(task, budget, seed)
+
+
+def _of_method(
+    on: tuple[Record, Exam],
+    methods: Mapping[str, Method],
+    published: Mapping[str, Mapping[str, Published]],
+    trainings: Path | None,
+) -> Iterator[Cell]:
+    blank, exam = on
+    yield Cell(blank, exam.floor)
+    for title in dict.fromkeys([*methods, *published]):
+        method, there = methods.get(title), published.get(title, {}).get(blank.problem)
+        notes = dict(blank.notes) | ({} if there is None else {"published": asdict(there)})
+        if method is None:
+            if there is not None:
+                yield Cell(evolve(blank, contender=title, notes=notes), _published_only)
+        elif exam.task.source is None or method.any_source:
+            record = evolve(blank, contender=title, notes={**notes, "method": asdict(method)})
+            where = None if trainings is None else trainings / record.key
+            yield Cell(record, partial(_trained_and_judged, method, exam, where))
+
+
+def _published_only() -> dict[str, float]:
+    raise NotHere("published only: the method is not built here")
+
+
+def _trained_and_judged(method: Method, exam: Exam, where: Path | None) -> dict[str, float]:
+    result, seconds = train(exam.task, method, exam.budget, exam.seed, checkpoint=where)
+    exact = None if method.reflow else oracle(exam.task, result.pipeline)
+    figures = {**judge(result.pipeline, exam, exact), "train_s": seconds}
+    if exam.budget.ema is not None and "npe" in figures:
+        figures["npe_last"] = judge(result.raw, exam, only_energy=True)["npe"]
+    if where is not None:
+        shutil.rmtree(where, ignore_errors=True)
+    return figures

@@ -1,0 +1,106 @@
+"""Speed beside bare loops: samples, steps, training steps and OT pairs a second, start-up, memory; how each grows.
+
+What an operation does, and what it runs in turn with, is in `operations`. Sizes are varied one by one, the others
+staying as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from attrs import asdict, evolve, frozen
+
+from fm_core.bench.operations import Size, memory, pairing, sampling, startup, training
+from fm_core.bench.records import Record, Results
+from fm_core.bench.running import Cell, run
+
+__all__ = ["FULL", "QUICK", "Effort", "bench_throughput", "cells"]
+
+
+@frozen(kw_only=True)
+class Effort:
+    """How long is measured, and at which sizes.
+
+    Args:
+        seconds: Of a race, about.
+        processes: Fresh processes for a start-up.
+        sweeps: Values of each part of the size.
+        base: What the other parts are.
+    """
+
+    seconds: float
+    processes: int
+    sweeps: Mapping[str, Sequence[int]]
+    base: Size
+
+
+FULL = Effort(
+    seconds=3.0,
+    processes=9,
+    sweeps={"batch": (1, 16, 256, 4096), "dimension": (2, 32, 512), "steps": (10, 50, 200)},
+    base=Size(),
+)
+QUICK = Effort(seconds=0.2, processes=1, sweeps={"batch": (1, 256), "dimension": (2, 64)}, base=Size(steps=20))
+
+SOLVERS = ("euler", "heun", "unipc")
+COUPLINGS: Mapping[str, str | None] = {"cfm": None, "ot_cfm": "minibatch_ot"}
+LARGEST_PAIRING = 2048
+"""Pairs at once beyond which scipy takes seconds."""
+
+PROGRAMS = {
+    "import fm_core": "import fm_core",
+    "fm --help": "import sys; sys.argv = ['fm', '--help']; from fm_core.cli import app; app(standalone_mode=False)",
+    "fm plugins": "import sys; sys.argv = ['fm', 'plugins']; from fm_core.cli import app; app(standalone_mode=False)",
+    "import torch": "import torch",
+}
+"""What start-up is measured of."""
+
+
+def bench_throughput(
+    out: Path,
+    *,
+    quick: bool = False,
+    seeds: Sequence[int] | int | None = None,
+    command: str | None = None,
+    progress: bool | None = None,
+) -> Results:
+    """Measures what the folder does not hold yet.
+
+    Args:
+        out: Folder of `results.jsonl`.
+        quick: Whether few sizes and short races will do.
+        seeds: The replicates, or how many; by default 3, or 1 if quick.
+        command: What was typed, for the record.
+        progress: Whether to show a bar with the time left; None on a terminal.
+    """
+    seeds = (1 if quick else 3) if seeds is None else seeds
+    every = range(seeds) if isinstance(seeds, int) else seeds
+    todo = [cell for seed in every for cell in cells(QUICK if quick else FULL, seed)]
+    return run(todo, out, command=command, title="throughput", progress=progress)
+
+
+def cells(effort: Effort, seed: int) -> Iterator[Cell]:
+    """All cells of one seed."""
+    for part, values in effort.sweeps.items():
+        for value in values:
+            size = evolve(effort.base, **{part: value})
+            others = {name: own for name, own in asdict(size).items() if name != part}
+            there = partial(Record, "throughput", settings={part: value}, seed=seed, notes=others)
+            for solver in SOLVERS:
+                measure = partial(sampling, solver, size, seed, effort.seconds)
+                yield Cell(there(problem=f"sampling by {part}", contender=solver), measure)
+            if part == "steps":
+                continue
+            for name, coupling in COUPLINGS.items():
+                if coupling is None or size.batch <= LARGEST_PAIRING:
+                    measure = partial(training, coupling, size, seed, effort.seconds)
+                    yield Cell(there(problem=f"training by {part}", contender=name), measure)
+            if 1 < size.batch <= LARGEST_PAIRING:
+                measure = partial(pairing, size, seed, effort.seconds)
+                yield Cell(there(problem=f"pairing by {part}", contender="minibatch_ot"), measure)
+            if part == "batch":
+                yield Cell(there(problem=f"memory by {part}", contender="sample"), partial(memory, size))
+    for name, program in PROGRAMS.items():
+        yield Cell(Record("throughput", "start-up", name, {}, seed), partial(startup, program, effort.processes))
