@@ -102,9 +102,14 @@ def remember(built: object, spec: Spec) -> None:
         return
     key = id(built)
     try:
-        _ORIGINS[key] = (weakref.ref(built, lambda _: _ORIGINS.pop(key, None)), spec)
+        _ORIGINS[key] = (weakref.ref(built, functools.partial(_forget, _ORIGINS, key)), spec)
     except TypeError:
         return
+
+
+def _forget(origins: dict[int, tuple[weakref.ref[Any], Spec]], key: int, _: object) -> None:
+    """Takes the dictionary: when the interpreter ends, a module's own names are gone before the last objects are."""
+    origins.pop(key, None)
 
 
 def origin(built: object) -> Spec | None:
