@@ -13,7 +13,7 @@ from fm_core.prediction import GAUSSIAN_KINDS, Prediction
 from fm_core.protocols import PathSample, span_of
 from fm_core.randomness import make_generator
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of, worst_of
-from fm_core.testing.paths import INSIDE, SHAPES, pair_of, path_of, requires, sample_at
+from fm_core.testing.paths import INSIDE, SHAPES, ends_of, pair_of, path_of, requires, sample_at
 
 __all__: list[str] = []
 
@@ -134,6 +134,24 @@ def _rows_differ(path: Any, whole: Any, kind: str) -> float:
 
 
 @check_of("path")
+def one_time_for_all(subject: Subject) -> float:
+    """A time `()` is that of every sample: states, targets and conversions are those at as many equal times."""
+    path = path_of(subject)
+    (x0, x1), first, pairs = pair_of((3, 2)), sorted(path.provides)[0], []
+    times = torch.tensor(0.4, dtype=torch.float64), torch.full((3,), 0.4, dtype=torch.float64)
+    samples = [path.interpolate(x0, x1, t, generator=make_generator(0)) for t in times]
+    pairs.append([sample.x_t for sample in samples])
+    for kind in sorted(path.provides):
+        targets = [path.target(sample, kind) for sample in samples]
+        pairs += [targets, [path.convert(targets[1], samples[1].x_t, t, src=kind, dst=first) for t in times]]
+    for given, want in pairs:
+        if given.shape != want.shape:
+            raise Failed(f"at a time () it gives {tuple(given.shape)} for states {tuple(want.shape)}")
+    worst = max(float((given - want).abs().max()) for given, want in pairs)
+    return at_most(worst, 1e-12, "at a time () it gives something else than at as many equal times, by")
+
+
+@check_of("path")
 def dtypes(subject: Subject) -> float:
     """States, targets, conversions and source samples have the dtype asked for, and float32 agrees with float64."""
     path, worst = path_of(subject), 0.0
@@ -196,6 +214,19 @@ def finite_inside_the_span(subject: Subject) -> None:
                 value = path.convert(torch.ones_like(sample.x_t), sample.x_t, sample.t, src=src, dst=dst)
                 if not bool(value.isfinite().all()):
                     raise Failed(f"{src} → {dst} is not finite at t = {t:.6g}, an end or the middle of its span")
+
+
+@check_of("path")
+def span_reaches_the_ends(subject: Subject) -> float:
+    """The span of every conversion leaves out little: α/σ ≤ 0.1 where it begins and σ/α ≤ 0.05 where it ends.
+
+    A run starts where the network may be asked first, and the last data prediction closes it: what lies outside the
+    span no solver ever follows.
+    """
+    path = path_of(subject)
+    kinds = sorted(path.provides)
+    spans = {span_of(path, src, frozenset({dst})) for src in kinds for dst in kinds}
+    return max(ends_of(path, span) for span in sorted(spans))
 
 
 @check_of("path")

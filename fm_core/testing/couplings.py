@@ -1,4 +1,12 @@
-"""What every coupling keeps: which samples it pairs, that conditions follow, and that the marginals stay."""
+"""What every coupling keeps: which samples it pairs, that conditions follow, and that the marginals stay.
+
+Whether pairs are near is seen from their cost, `c̄ = (1/B)·Σ|x0_i − x1_j|²`. For pairs drawn at random from the B² ones
+it has the mean of all |x0 − x1|² and their variance over B (a permutation's is smaller, since no row or column can come
+twice), so the sum over batches of `c̄ − mean` is measured in its standard deviations.
+
+References:
+    Hoeffding 1951, A combinatorial central limit theorem. https://doi.org/10.1214/aoms/1177729545
+"""
 
 from __future__ import annotations
 
@@ -17,10 +25,16 @@ __all__: list[str] = []
 
 BATCH = 32
 
+SIZES = (1, 2, 3, 7, BATCH, 100, 257)
+"""Batches that are paired: what is paired in blocks, or by a rule for large batches, is found out too."""
 
-def _batch(seed: int = 0, *event: int) -> tuple[Tensor, Tensor]:
+DEVIATIONS = 4.5
+"""Standard deviations by which the cost of pairs is off from that of random ones, always with the same draws."""
+
+
+def _batch(seed: int = 0, *event: int, size: int = BATCH) -> tuple[Tensor, Tensor]:
     generator = make_generator(seed)
-    shape = (BATCH, *(event or (2,)))
+    shape = (size, *(event or (2,)))
     return torch.randn(shape, generator=generator), torch.randn(shape, generator=generator) * 2 + 1
 
 
@@ -36,12 +50,11 @@ def _pair(coupling: Any, x0: Tensor, x1: Tensor, cond: Any = None, seed: int = 0
 
 @check_of("coupling")
 def indices(subject: Subject) -> None:
-    """`pair` gives two index vectors `(B,)` into the batch, for vectors, images and a batch of one."""
+    """`pair` gives two index vectors `(B,)` into the batch, for vectors and images, from a batch of one to hundreds."""
     coupling = subject.build()
     for event in ((2,), (1, 4, 4), (BATCH,)):
-        _pair(coupling, *_batch(0, *event))
-    x0, x1 = _batch()
-    _pair(coupling, x0[:1], x1[:1])
+        for size in SIZES:
+            _pair(coupling, *_batch(0, *event, size=size))
 
 
 @check_of("coupling")
@@ -51,39 +64,34 @@ def bijective_is_a_permutation(subject: Subject) -> float:
     if not declared(coupling, "bijective"):
         raise Skipped("it does not say that it is bijective")
     worst = 0
-    for seed in range(5):
-        for index in _pair(coupling, *_batch(seed), seed=seed):
-            worst = max(worst, BATCH - len(set(index.tolist())))
+    for seed, size in enumerate(SIZES):
+        for index in _pair(coupling, *_batch(seed, size=size), seed=seed):
+            worst = max(worst, size - len(set(index.tolist())))
     return at_most(worst, 0, "samples of a batch that are left out")
 
 
 @check_of("coupling")
 def marginals_stay(subject: Subject) -> float:
     """Over many batches every sample of either end is used equally often, on average."""
-    coupling, x0, x1 = subject.build(), *_batch()
-    draws, counts = 400, torch.zeros(2, BATCH)
-    for seed in range(draws):
-        for side, index in enumerate(_pair(coupling, x0, x1, seed=seed)):
-            counts[side] += torch.bincount(index.cpu(), minlength=BATCH)
-    # A sample drawn with replacement is used Poisson(1) times a draw: five standard deviations of its mean.
-    return at_most(float((counts / draws - 1).abs().max()), 5 / draws**0.5, "a sample's use a draw, off from 1 by")
+    coupling, worst = subject.build(), 0.0
+    for size, draws in ((BATCH, 400), (100, 100)):
+        (x0, x1), counts = _batch(size=size), torch.zeros(2, size)
+        for seed in range(draws):
+            for side, index in enumerate(_pair(coupling, x0, x1, seed=seed)):
+                counts[side] += torch.bincount(index.cpu(), minlength=size)
+        # A sample drawn with replacement is used Poisson(1) times a draw: five standard deviations of its mean.
+        what = f"in batches of {size} a sample's use a draw, off from 1 by"
+        worst = max(worst, at_most(float((counts / draws - 1).abs().max()), 5 / draws**0.5, what))
+    return worst
 
 
 @check_of("coupling")
 def cheaper_than_independent(subject: Subject) -> float:
-    """Where it says not independent, its pairs are nearer to each other than random ones."""
+    """Where it says not independent, its pairs are nearer to each other than random ones, in batches of every size."""
     coupling = subject.build()
     if declared(coupling, "independent"):
         raise Skipped("it says that it is independent")
-    own, random = 0.0, 0.0
-    for seed in range(5):
-        x0, x1 = _batch(seed)
-        i, j = _pair(coupling, x0, x1, seed=seed)
-        own += float((x0[i] - x1[j]).square().sum(1).mean())
-        random += float((x0[:, None] - x1[None]).square().sum(2).mean())
-    if own >= random:
-        raise Failed(f"its pairs cost {own / 5:.3g}, random ones {random / 5:.3g}", own / random)
-    return own / random
+    return at_most(max(_dearer(coupling, size) for size in (BATCH, 257)), -DEVIATIONS, _COST)
 
 
 @check_of("coupling")
@@ -92,13 +100,22 @@ def independent_is_independent(subject: Subject) -> float:
     coupling = subject.build()
     if not declared(coupling, "independent"):
         raise Skipped("it does not say that it is independent")
-    ratios = []
-    for seed in range(20):
-        x0, x1 = _batch(seed)
+    return at_most(max(abs(_dearer(coupling, size)) for size in (BATCH, 257)), DEVIATIONS, _COST)
+
+
+_COST = "the cost of its pairs less that of random ones, in standard deviations of the latter"
+
+
+def _dearer(coupling: Any, size: int) -> float:
+    """By how many of their standard deviations its pairs cost more than random ones, over batches of a size."""
+    excess = variance = 0.0
+    for seed in range(10):
+        x0, x1 = _batch(seed, size=size)
+        cost = (x0[:, None] - x1[None]).square().sum(2).double()
         i, j = _pair(coupling, x0, x1, seed=seed)
-        own = (x0[i] - x1[j]).square().sum(1).mean()
-        ratios.append(float(own / (x0[:, None] - x1[None]).square().sum(2).mean()))
-    return at_most(abs(sum(ratios) / len(ratios) - 1), 0.1, "its pairs cost the share of random ones off from 1 by")
+        excess += float(cost[i, j].mean() - cost.mean())
+        variance += float(cost.var()) / size
+    return float(excess / variance**0.5)
 
 
 @check_of("coupling")

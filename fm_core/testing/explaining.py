@@ -17,6 +17,7 @@ their mixtures, polynomials; so a component that passes says by how much. Inputs
 always the same ones, and a failure shows the simplest input that it found.
 
     fm check my_plugin                    every component of a plugin: one line a check, exit code 1 if one fails
+    fm check flow-zoo:my_plugin           the same, where several distributions have a plugin of this name
     fm check solver/heun --json           one JSON object a line: component, plugin, check, status, figure, why
     fm check --all                        every component of every plugin
 
@@ -55,7 +56,8 @@ Component(
 It is then a SKIP, and a FAIL as soon as it passes. Some checks go by what options are called in the literature: `eta`,
 `level`, `s_churn` or `tau` for a solver's noise, `scale` for a guidance's strength, `shift` for a grid's, `classifier`,
 and `y`, `operator`, `noise` for a measurement. Networks and guidances say which states they take by `shape`; metrics
-may say `symmetric = False` or `unbiased = True`. What each check catches is proven by [planted defects](mutations.md).
+may say `symmetric = False` or `unbiased = True`, and those that are called with other things than two sets of samples
+`of_samples = False`. What each check catches is proven by [planted defects](mutations.md).
 
 This page is printed by `python -m fm_core.testing.explaining`.
 """

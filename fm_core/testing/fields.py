@@ -19,7 +19,22 @@ from fm_core.protocols import Solver
 from fm_core.randomness import make_generator
 from fm_core.testing.mixture import GaussianMixture
 
-__all__ = ["FROM", "GAUSSIAN", "MIXTURE", "PATHS", "TO", "Probe", "Warped", "exact_states", "grid", "start"]
+__all__ = [
+    "FROM",
+    "GAUSSIAN",
+    "MIXTURE",
+    "PATHS",
+    "TO",
+    "Probe",
+    "Trace",
+    "Warped",
+    "exact_states",
+    "grid",
+    "power_of",
+    "run",
+    "settled",
+    "start",
+]
 
 FROM, TO = 0.15, 0.85
 """The interval on which orders are measured, away from singular ends."""
@@ -102,6 +117,43 @@ def grid(steps: int, low: float = FROM, high: float = TO) -> Tensor:
     times = low + (high - low) * (u + u.square() / 2) / 1.5
     times[-1] = high
     return times
+
+
+def settled(steps: int, low: float = FROM, high: float = TO) -> Tensor:
+    """A grid whose first and last steps are so small that it does not matter of which order they are.
+
+    `t = low + (high − low)·u³·(10 − 15u + 6u²)`: the first step is 10/N³ of the interval, and what a step of order 1
+    errs there is of order N⁻⁶, when a history that has yet to be gathered lets a multistep method start so. Between the
+    ends the steps vary smoothly, up to 1.9 times their mean.
+    """
+    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    times = low + (high - low) * u**3 * (10 - 15 * u + 6 * u.square())
+    times[-1] = high
+    return times
+
+
+def power_of(error: Callable[[int], float], sizes: Sequence[int], enough: float, rounding: float = 1e-10) -> float:
+    """The power of 1/N by which an error falls: the largest found between one size N and the next.
+
+    What is not yet asymptotic at the first sizes is at the last, so larger ones are tried until the power is enough.
+
+    Args:
+        error: The error of N steps.
+        sizes: N, rising.
+        enough: The power that is asked for.
+        rounding: Errors below it are rounding: the power is infinite.
+    """
+    before, largest = error(sizes[0]), -math.inf
+    for small, size in pairwise(sizes):
+        now = error(size)
+        if now <= rounding:
+            return math.inf
+        if math.isfinite(before) and math.isfinite(now):
+            largest = max(largest, math.log(before / now, size / small))
+        if largest >= enough:
+            break
+        before = now
+    return largest
 
 
 def start(path: GaussianPath, data: GaussianMixture, t: float, batch: int = 12) -> Tensor:

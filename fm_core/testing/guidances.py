@@ -1,4 +1,4 @@
-"""What every guidance keeps: it is off where it says so, acts on every sample by itself, in the space that it names.
+"""What every guidance keeps: it acts on every sample by itself, in the space that it names, and keeps nothing.
 
 The field inside is the exact one of a mixture with three labels, each a component; label 3 means none. A guidance is
 built with its example's options; its condition is a label for every sample, and what else it holds it brings along.
@@ -31,13 +31,14 @@ KINDS = ("velocity", "data", "noise", "v")
 
 
 class Conditional:
-    """The exact field of a labelled mixture, on events of any shape."""
+    """The exact field of a labelled mixture, on events of any shape; `asked` are the labels that it was told."""
 
     null = LABELS
 
     def __init__(self, path: Any, predicts: str = "velocity", shape: tuple[int, ...] = (2,)) -> None:
         self.predicts = (as_prediction(predicts),)
         self.path, self.shape = path, shape
+        self.asked = set[int]()
         size = math.prod(shape)
         means = MIXTURE.means.repeat(1, -(-size // 2))[:, :size]
         parts = [GaussianMixture(means[k : k + 1], MIXTURE.stds[k]) for k in range(LABELS)]
@@ -46,6 +47,7 @@ class Conditional:
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         flat = x_t.flatten(1)
         labels = torch.full((len(x_t),), LABELS) if cond is None else cond
+        self.asked |= set(labels.tolist())
         answers = torch.stack([law.predict(self.path, self.predicts[0], flat, t) for law in self.laws])
         return answers[labels, torch.arange(len(x_t))].reshape(x_t.shape)
 
@@ -86,34 +88,6 @@ def declares_what_it_is(subject: Subject) -> None:
 
 
 @check_of("guidance")
-def off_is_the_identity(subject: Subject) -> float:
-    """At the scale that turns it off it gives the plain prediction: 1 for an extrapolation, u + s·(c − u), else 0."""
-    guidance, shape, path = *_off(subject), PATHS["linear"]
-    x, t, cond, until = inputs(shape)
-    inner = Field(Conditional(path, shape=shape), path)
-    kind = declared(guidance, "acts_on") or inner.native
-    with torch.no_grad():
-        given, plain = guidance.guide(inner, x, t, cond, until=until), inner.predict(x, t, cond, kind)
-    error = float((given - plain).abs().max())
-    return at_most(error, 0.0 if declared(guidance, "off") else 1e-12, "off, it moves the prediction by")
-
-
-@check_of("guidance")
-def off_costs_nothing(subject: Subject) -> None:
-    """At the scale that turns it off it says `off = True`, so that a field leaves it out and no run pays for it."""
-    guidance, _ = _off(subject)
-    if not declared(guidance, "off"):
-        raise Failed("at the scale that turns it off it does not say off = True")
-
-
-def _off(subject: Subject) -> tuple[Guidance, tuple[int, ...]]:
-    if not subject.takes("scale"):
-        raise Skipped("it is not built with an option scale")
-    guidance, _ = guidance_of(subject)
-    return guidance_of(subject, scale=0.0 if declared(guidance, "layer") == 1 else 1.0)
-
-
-@check_of("guidance")
 def samples_are_independent(subject: Subject) -> float:
     """A sample alone is guided as in its batch: no norm, quantile or mean runs over the batch."""
     guidance, shape = guidance_of(subject)
@@ -143,6 +117,21 @@ def shapes_and_dtypes(subject: Subject) -> None:
             raise Failed("under no_grad its answer still requires a gradient: memory grows with every step")
         if not bool(answer.isfinite().all()):
             raise Failed("its answer is not finite")
+
+
+@check_of("guidance")
+def images_are_rows_of_numbers(subject: Subject) -> float:
+    """Images are guided as the same numbers in a row: norms and quantiles run over the event, not the channels."""
+    guidance, _ = guidance_of(subject)
+    if hasattr(guidance, "shape"):
+        raise Skipped("it takes states of one shape only")
+    path = PATHS["linear"]
+    flat, *images = (
+        guided(subject.build(), Conditional(path, shape=shape), path, "velocity").flatten(1)
+        for shape in ((12,), (3, 2, 2), (1, 3, 4))
+    )
+    worst = max(float((image - flat).abs().max()) for image in images)
+    return at_most(worst, 1e-9, "reshaped, the same numbers are guided elsewhere, by")
 
 
 @check_of("guidance")
@@ -217,39 +206,3 @@ def randomness(subject: Subject) -> None:
     global_randomness(guide)
     if not torch.equal(x, before):
         raise Failed("the states are other ones after guiding")
-
-
-@check_of("guidance")
-def all_channels(subject: Subject) -> float:
-    """An extrapolation reaches every channel: where c and u differ in all of them, so do guided and plain."""
-    guidance, _ = guidance_of(subject)
-    if declared(guidance, "layer") != 0:
-        raise Skipped("it does not extrapolate")
-    if not subject.takes("scale"):
-        raise Skipped("it is not built with an option scale")
-    if hasattr(guidance, "shape"):
-        raise Skipped("it takes states of one shape only")
-    path = PATHS["linear"]
-    x, t, cond, _ = inputs(_Channels.shape)
-    given = guided(subject.build(scale=4.0), _Channels(path), path, "velocity")
-    plain = Field(_Channels(path), path).predict(x, t, cond, "velocity")
-    least = float((given - plain).abs().amin())
-    if least < 1e-6:
-        raise Failed("some coordinates of (4, 2, 2) states are not guided", least)
-    return least
-
-
-class _Channels:
-    """A velocity of four channels, which the label moves in all of them by amounts that differ."""
-
-    predicts = (Prediction.VELOCITY,)
-    null = LABELS
-    shape = (4, 2, 2)
-
-    def __init__(self, path: Any) -> None:
-        self.path = path
-
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
-        move = torch.linspace(1, 2, 16, dtype=x_t.dtype).reshape(self.shape)
-        label = torch.full((len(x_t),), LABELS) if cond is None else cond
-        return move * (LABELS - label).reshape(-1, 1, 1, 1).sqrt() - 0.3 * x_t

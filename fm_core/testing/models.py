@@ -1,9 +1,9 @@
 """What every network keeps: shapes, times and conditions that belong to their samples, and no trace of the batch.
 
 A network is built with its example's options. Which states and conditions it takes is read off it: `shape`, the event
-shape D; `classes`, for labels; `cond_dim`, for vectors. Without a `shape` some are tried. One that returns something
-else than a prediction (a classifier's logits) says so by `returns`, the shape of one answer. Of networks of more than
-20 M weights the shapes alone are examined, on PyTorch's meta device.
+shape D; `classes`, for labels; `cond_dim`, for vectors. Without a `shape` some are tried, of which it must take
+one. One that returns something else than a prediction (a classifier's logits) says so by `returns`, the shape of one
+answer. Of networks of more than 20 M weights the shapes alone are examined, on PyTorch's meta device.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
+from fm_core.discovery import brief
 from fm_core.field import Model
 from fm_core.randomness import make_generator
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of
@@ -79,19 +80,28 @@ def _network(subject: Subject, device: str = "cpu") -> Network:
     answer = getattr(inner, "returns", None)
     conditions = [0 if answer else int(getattr(inner, name, None) or 0) for name in ("classes", "cond_dim")]
     shape = getattr(inner, "shape", None)
-    for event in TRIED if shape is None else ((shape,) if isinstance(shape, int) else tuple(shape),):
-        network = Network(call, module, event, tuple(answer or event), *conditions)
-        if shape is not None or _takes(network):
+    if shape is not None:
+        event = (shape,) if isinstance(shape, int) else tuple(shape)
+        return Network(call, module, event, tuple(answer or event), *conditions)
+    return _taking(
+        *(Network(call, module, event, tuple(answer or event), *conditions) for event in TRIED), device=device
+    )
+
+
+def _taking(*networks: Network, device: str) -> Network:
+    """The first of them that answers."""
+    why = ""
+    for network in networks:
+        try:
+            network.ask(*network.inputs(2, device=device))
+        except Exception as error:
+            why = brief(error)
+        else:
             return network
-    raise Skipped(f"it has no `shape`, and takes no states of {', '.join(map(str, TRIED))}")
-
-
-def _takes(network: Network) -> bool:
-    try:
-        network.ask(*network.inputs(2))
-    except Exception:
-        return False
-    return True
+    raise Failed(
+        f"it takes no states of {', '.join(str(network.event) for network in networks)}; the last error: {why}. If "
+        "it is right, declare `shape`, the event shape of its states, and `classes` or `cond_dim` for a condition"
+    )
 
 
 def _wake(module: nn.Module) -> None:

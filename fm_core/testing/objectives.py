@@ -22,6 +22,7 @@ from fm_core.prediction import GAUSSIAN_KINDS, Prediction, as_prediction
 from fm_core.protocols import Objective, PathSample, span_of
 from fm_core.randomness import make_generator
 from fm_core.testing.fields import MIXTURE, PATHS
+from fm_core.testing.guidances import LABELS, Conditional
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of
 from fm_core.testing.traces import global_randomness
 
@@ -31,6 +32,9 @@ POINTS = 40_000
 
 DEVIATIONS = 4.5
 """Standard errors by which a mean may be off from 0: eight are looked at, always with the same draws."""
+
+EVENTS = ((12,), (3, 2, 2), (1, 3, 4))
+"""Shapes of the same twelve numbers."""
 
 DIRECTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "a constant": lambda x, t: torch.ones_like(x),
@@ -60,10 +64,11 @@ def _kind(objective: Objective) -> Prediction:
     return as_prediction(kinds[0])
 
 
-def _points(objective: Objective, path: Any, n: int = POINTS, seed: int = 0) -> PathSample:
-    generator = make_generator(seed)
-    x1 = MIXTURE(n, generator)
-    x0 = path.sample_source((n, 2), generator=generator, dtype=torch.float64)
+def _points(objective: Objective, path: Any, n: int = POINTS, event: tuple[int, ...] = (2,)) -> PathSample:
+    """Training points of the mixture, or of as much of it as an event of another shape holds, by rows."""
+    generator = make_generator(0)
+    x1 = MIXTURE(n * (math.prod(event) // 2), generator).reshape(n, *event)
+    x0 = path.sample_source((n, math.prod(event)), generator=generator, dtype=torch.float64).reshape(n, *event)
     t = objective.sample_time(path, n, generator=generator).to(torch.float64)
     sample: PathSample = path.interpolate(x0, x1, t, generator=generator)
     return sample
@@ -125,6 +130,50 @@ def _row(sample: PathSample, i: int) -> PathSample:
     extra = {name: value[i : i + 1] for name, value in sample.extra.items()}
     rows = slice(i, i + 1)
     return PathSample(sample.x_t[rows], sample.t[rows], sample.x0[rows], sample.x1[rows], extra)
+
+
+@check_of("objective")
+def images_are_rows_of_numbers(subject: Subject) -> float:
+    """The loss of an image is that of the same numbers in a row: no pixel counts for more, or not at all."""
+    objective, path = subject.build(), PATHS["linear"]
+    field = Field(Conditional(path, _kind(objective), EVENTS[0]), path)
+    worst = 0.0
+    for n in (1, 3, 5):
+        flat, *images = (objective.loss(field, _points(objective, path, n, event)) for event in EVENTS)
+        worst = max(worst, *(float(((loss - flat).abs() / (1 + flat.abs())).max()) for loss in images))
+    return at_most(worst, 1e-9, "reshaped, the same numbers have another loss, by")
+
+
+@check_of("objective")
+def condition_reaches_the_network(subject: Subject) -> float:
+    """Every sample's loss is that of what the network answers to its own condition, be it a tensor or a pytree.
+
+    A network that is told the labels of a mixture is compared with networks that know one label each.
+    """
+    objective, worst = subject.build(), 0.0
+    for path in PATHS.values():
+        sample, labels = _points(objective, path, 7), torch.arange(7) % LABELS
+        model = Conditional(path, _kind(objective))
+        for cond, read in ((labels, lambda cond, n: cond), ({"label": labels}, lambda cond, n: cond and cond["label"])):
+            told = objective.loss(Field(_Labelled(model, read), path), sample, cond)
+            known = [objective.loss(Field(_Labelled(model, _always(k)), path), sample, cond) for k in range(LABELS)]
+            expected = torch.stack(known)[labels, torch.arange(7)]
+            worst = max(worst, float(((told - expected).abs() / (1 + expected.abs())).max()))
+    return at_most(worst, 1e-9, "the loss is off from that of the conditional answer by")
+
+
+def _always(label: int) -> Callable[[Any, int], Tensor]:
+    return lambda cond, n: torch.full((n,), label)
+
+
+class _Labelled:
+    """A labelled model that reads its labels from the condition by `read(cond, B)`."""
+
+    def __init__(self, model: Conditional, read: Callable[[Any, int], Tensor]) -> None:
+        self.predicts, self.model, self.read = model.predicts, model, read
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
+        return self.model(x_t, t, self.read(cond, len(x_t)))
 
 
 @check_of("objective")
@@ -254,3 +303,5 @@ def randomness(subject: Subject) -> None:
     global_randomness(lambda: draw(0))
     if not torch.equal(draw(1), draw(1)):
         raise Failed("two draws from equally seeded generators differ")
+    if torch.equal(*(objective.sample_time(path, 16, generator=make_generator(seed)) for seed in (1, 2))):
+        raise Failed("generators of two seeds give the same times: the times do not come from the generator")

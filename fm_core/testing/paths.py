@@ -20,7 +20,7 @@ from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of, wor
 from fm_core.testing.mixture import GaussianMixture
 from fm_core.testing.traces import global_randomness
 
-__all__ = ["INSIDE", "SHAPES", "pair_of", "path_of", "requires", "sample_at", "schedule_of"]
+__all__ = ["INSIDE", "SHAPES", "ends_of", "pair_of", "path_of", "requires", "sample_at", "schedule_of"]
 
 INSIDE = st.floats(0.02, 0.98)
 SHAPES = st.sampled_from([(1, 2), (3, 3), (5, 1), (2, 3, 4, 4), (1, 1, 8, 8)])
@@ -75,23 +75,35 @@ def sample_at(path: Any, t: float, shape: tuple[int, ...], dtype: torch.dtype = 
 
 @check_of("path")
 def ends(subject: Subject) -> float:
-    """The source is nearly all noise and the end nearly all data: α(0)/σ(0) ≤ 0.1 and σ(1)/α(1) ≤ 0.05.
+    """The source is nearly all noise and the end is the data: α(0)/σ(0) ≤ 0.1, σ(1)/α(1) ≤ 0.05, |α(1) − 1| ≤ 0.05.
 
-    Else a network trained between the two is started from states that it never saw, or ends in noise. |σ(1)| ≤ 1e-6
-    counts as 0. Of a path without α and σ the shares of x0 and x1 are measured.
+    Else a network trained between the two is started from states that it never saw, ends in noise, or in data that are
+    scaled or mirrored, for the states at t = 1 are what is given out. |σ(1)| ≤ 1e-6 counts as 0. Of a path without α
+    and σ the shares of x0 and x1 are measured.
     """
     path = path_of(subject)
-    alpha, sigma = _shares(path)
+    share = float((shares(path)[0][1] - 1).abs())
+    worst = ends_of(path, (0.0, 1.0))
+    return max(worst, at_most(share, 0.05, "α(1), the data's share in the states at t = 1, differs from 1 by"))
+
+
+def ends_of(path: Any, span: tuple[float, float]) -> float:
+    """The data's share in the states where the span begins, or the noise's where it ends: the larger.
+
+    Raises:
+        Failed: If either is too large: α/σ > 0.1, or σ/α > 0.05.
+    """
+    alpha, sigma = shares(path, span)
     start = float(alpha[0].abs() / sigma[0].abs())
     end = 0.0 if abs(float(sigma[1])) <= 1e-6 else float(sigma[1].abs() / alpha[1].abs())
-    at_most(start, 0.1, "α(0)/σ(0), the data left in the source")
-    at_most(end, 0.05, "σ(1)/α(1), the noise left in the data")
+    at_most(start, 0.1, f"α({span[0]:g})/σ({span[0]:g}), the data left in the source")
+    at_most(end, 0.05, f"σ({span[1]:g})/α({span[1]:g}), the noise left in the data")
     return max(start, end)
 
 
-def _shares(path: Any) -> tuple[Tensor, Tensor]:
-    """How much of x1, and of x0, is in the states at t = 0 and t = 1."""
-    times = torch.tensor([0.0, 1.0], dtype=torch.float64)
+def shares(path: Any, at: tuple[float, float] = (0.0, 1.0)) -> tuple[Tensor, Tensor]:
+    """How much of x1, and of x0, is in the states at two times."""
+    times = torch.tensor(at, dtype=torch.float64)
     if _is_gaussian(path):
         return path.alpha(times), path.sigma(times)
     x0, x1 = pair_of((1, 2))
@@ -134,6 +146,18 @@ def log_snr_rises(subject: Subject) -> float:
         worst = int(gaps.argmin())
         raise Failed(f"log(α/σ) changes by {float(gaps[worst]):.3g} from t = {float(t[worst]):.3f}", float(gaps[worst]))
     return float(gaps.min())
+
+
+@check_of("path")
+def log_snr_is_of_the_schedule(subject: Subject) -> float:
+    """`log_snr` is 2·log(α/σ), by which grids, guidance intervals and solvers place their levels."""
+    path = schedule_of(subject)
+    if not callable(getattr(path, "log_snr", None)):
+        raise Skipped("the path has no log_snr(t)")
+    t = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)
+    want = 2 * (path.alpha(t) / path.sigma(t)).log()
+    error = ((path.log_snr(t) - want).abs() / (1 + want.abs())).max()
+    return at_most(float(error), 1e-7, "relative distance of log_snr(t) from 2·log(α/σ)")
 
 
 @check_of("path")
@@ -224,7 +248,10 @@ def continuity_equation_of_a_mixture(subject: Subject) -> float:
 
 @check_of("path")
 def randomness(subject: Subject) -> None:
-    """What is drawn comes from the generator alone: equal seeds, equal draws, and no global state is touched."""
+    """What is drawn comes from the generator alone: equal seeds, equal draws, and no global state is touched.
+
+    The source samples of a batch differ from each other.
+    """
     path = path_of(subject)
     x0, x1 = pair_of((4, 2))
     t = torch.full((4,), 0.3, dtype=torch.float64)
@@ -238,6 +265,8 @@ def randomness(subject: Subject) -> None:
         raise Failed("two draws from equally seeded generators differ")
     if torch.equal(draw(1)[:4], draw(2)[:4]):
         raise Failed("source samples do not depend on the generator")
+    if torch.equal(draw(1)[:4], draw(1)[:1].expand(4, 2)):
+        raise Failed("the source samples of a batch are all the same one")
 
 
 @check_of("path")

@@ -43,7 +43,7 @@ def polynomial_exactness(subject: Subject) -> float:
     flow = solver.space == Prediction.VELOCITY and not solver.stochastic
     variable = declared(solver, "exact_in") or ("t" if flow else None)
     if variable is None:
-        raise Skipped(f"a {solver.space} solver that names no variable exact_in")
+        raise Skipped("it names no variable exact_in; what its history weighs, local_order measures")
     if solver.stochastic and solver.space != Prediction.DATA:
         raise Skipped(f"the kit has no closed form for a stochastic {solver.space} solver")
     worst = 0.0

@@ -5,12 +5,20 @@ With x1 ~ N(m, I), x_t = α·x1 + σ·x0 and y = A·x1 + σ_y·n, x1 given x_t i
 
     ∇ log p(y|x_t) = α/(α² + σ²)·Aᵀ·(c·AAᵀ + σ_y²·I)⁻¹·(y − A·D).
 
+Whatever y is, Tweedie's formulas for p(x_t) and p(x_t|y) differ by
+
+    ∇ log p(y|x_t) = α/σ²·(E[x1|x_t, y] − E[x1|x_t]),    ∇² log p(y|x_t) = α²/σ⁴·(Cov[x1|x_t, y] − Cov[x1|x_t]),
+
+so towards the noise, α → 0, such a term fades like α and its Jacobian like α²: noise alone says nothing of y.
+
 References:
     Bishop 2006, Pattern Recognition and Machine Learning, 2.3.3 (linear-Gaussian models).
+    Efron 2011 (Tweedie's formulas). https://doi.org/10.1198/jasa.2011.tm11181
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +27,7 @@ from torch import Tensor
 from fm_core.field import Field
 from fm_core.prediction import Prediction
 from fm_core.protocols import declared
+from fm_core.testing import strengths as _strengths  # noqa: F401  # its checks come before these
 from fm_core.testing.fields import MIXTURE, PATHS
 from fm_core.testing.guidances import LABELS, Conditional, guidance_of, inputs
 from fm_core.testing.kit import Skipped, Subject, at_most, check_of
@@ -90,22 +99,62 @@ def classifier_gives_the_conditional_score(subject: Subject) -> float:
 @check_of("guidance")
 def a_term_is_a_gradient(subject: Subject) -> float:
     """What a guidance adds to the score of Gaussian data is ∇log p of something: its Jacobian is symmetric."""
+    term, x = _term(subject)
+    jacobian = _jacobian(lambda state: term(state, 0.3), x, 1e-4)
+    return at_most(float((jacobian - jacobian.T).abs().max() / (1 + jacobian.abs().max())), 1e-4, "its curl is")
+
+
+@check_of("guidance")
+def a_term_fades_in_noise(subject: Subject) -> float:
+    """What a guidance adds to the score fades like α towards the noise, and its Jacobian like α², as ∇ log p(y|x_t)
+    does.
+
+    For those whose term no other check knows in closed form. From α = 0.01 to 0.0001 it must fall to less than 1/10
+    (1/100 is right, 1 that of a term which does not fade), its Jacobian to less than 1/1000 (1/10,000, and 1/100).
+    """
+    if subject.takes("classifier") or subject.takes("y", "operator", "noise"):
+        raise Skipped("its term is known in closed form, and compared with it")
+    term, x = _term(subject)
+    fall = _fall(term(x, 1e-2), term(x, 1e-4))
+    at_most(fall, 0.1, "from α = 0.01 to 0.0001 its term falls to the share")
+    slopes = (_jacobian(lambda state, t=t: term(state, t), x, 1e-2) for t in (1e-2, 1e-4))  # type: ignore[misc]
+    at_most(_fall(*slopes), 1e-3, "from α = 0.01 to 0.0001 its term's Jacobian falls to the share")
+    return fall
+
+
+def _fall(before: Tensor, now: Tensor) -> float:
+    size = float(now.abs().max())
+    return size / float(before.abs().max()) if size > 1e-10 else 0.0
+
+
+def _term(subject: Subject) -> tuple[Callable[[Tensor, float], Tensor], Tensor]:
+    """What the guidance adds to the score of Gaussian data at a state and a time, flat, and a state.
+
+    Raises:
+        Skipped: If it acts on another prediction, and does not say that it adds a term of its own (layer 1).
+    """
     guidance, shape = guidance_of(subject)
-    if declared(guidance, "acts_on") != Prediction.SCORE:
+    if declared(guidance, "acts_on") != Prediction.SCORE and declared(guidance, "layer") != 1:
         raise Skipped("it does not act on the score")
     path, rows = PATHS["linear"], slice(0, 1)
-    x, t, cond, until = (value[rows] for value in inputs(shape))
+    x, _, cond, _ = (value[rows] for value in inputs(shape))
     model = Conditional(path, shape=shape)
     model.laws = [GaussianMixture(model.laws[0].means, 0.8)] * (LABELS + 1)
     guidance = guidance.select(rows) if hasattr(guidance, "select") else guidance
 
-    def term(state: Tensor) -> Tensor:
-        inner = Field(model, path)
+    def term(state: Tensor, t: float) -> Tensor:
+        time = torch.full((1,), t, dtype=torch.float64)
         with torch.no_grad():
-            given: Tensor = guidance.guide(inner, state, t, cond, until=until)
-            plain: Tensor = inner.predict(state, t, cond, Prediction.SCORE)
-        return (given - plain).flatten()
+            given, plain = (
+                Field(model, path, around).predict(state, time, cond, Prediction.SCORE, until=time + 0.1)
+                for around in ((guidance,), ())
+            )
+        added: Tensor = (given - plain).flatten()
+        return added
 
-    h, units = 1e-4, torch.eye(x.numel(), dtype=torch.float64).reshape(-1, *x.shape)
-    jacobian = torch.stack([(term(x + h * e) - term(x - h * e)) / (2 * h) for e in units])
-    return at_most(float((jacobian - jacobian.T).abs().max() / (1 + jacobian.abs().max())), 1e-4, "its curl is")
+    return term, x
+
+
+def _jacobian(term: Callable[[Tensor], Tensor], x: Tensor, h: float) -> Tensor:
+    units = torch.eye(x.numel(), dtype=torch.float64).reshape(-1, *x.shape)
+    return torch.stack([(term(x + h * e) - term(x - h * e)) / (2 * h) for e in units])

@@ -17,8 +17,8 @@ from attrs import frozen
 
 from fm_core import registry
 from fm_core.building import Spec, origin
-from fm_core.discovery import Source, brief
-from fm_core.errors import FMError, UnknownNameError, did_you_mean
+from fm_core.discovery import Plugin, Source, brief, normalised
+from fm_core.errors import FMError, PluginError, UnknownNameError, did_you_mean
 from fm_core.hookspecs import KINDS, Component
 from fm_core.registry import Registered
 from fm_core.testing import building as _building  # noqa: F401  # its check is the first of every kind
@@ -37,6 +37,7 @@ _MODULES = {
     "recipe": "recipes",
     "dataset": "datasets",
     "metric": "metrics",
+    "problem": "problems",
     "codec": "codecs",
 }
 """By kind, the module of this package that holds its checks, or the last of them; a kind that has none is not here."""
@@ -51,8 +52,8 @@ class Result:
     """What one check found of one component.
 
     Args:
-        component: `kind/name`.
-        plugin: Entry-point name of its plugin.
+        component: `kind/name`, and `kind/distribution:name` where several plugins have one: what `fm check` takes.
+        plugin: Entry-point name of its plugin, and `distribution:name` where several have it: what `fm check` takes.
         check: Name of the check.
         status: "PASS", "FAIL", or "SKIP" (also for a failure that is expected: its reason is in `why`).
         figure: What was measured; None where nothing was, or it is not finite.
@@ -110,7 +111,8 @@ def check(
             longer so.
 
     Returns:
-        One result for each check, in order. Nothing that a component does escapes: what raises is a FAIL.
+        One result for each check, in order. Nothing that a component does escapes: whatever it raises is a FAIL, also
+        SystemExit and what is no Exception, but for Ctrl-C.
 
     Raises:
         UnknownNameError: If there is no such component, kind or check.
@@ -129,10 +131,10 @@ def check(
 
 
 def check_plugin(name: str) -> list[Result]:
-    """Runs every check of every component of a plugin, by its entry-point name.
+    """Runs every check of every component of a plugin, by its entry-point name or `distribution:name`.
 
     Raises:
-        UnknownNameError: If no plugin of that name has components.
+        UnknownNameError, PluginError: As `components_of` does.
     """
     return [result for component in components_of(name) for result in check(component)]
 
@@ -144,10 +146,10 @@ def parametrize_plugin(name: str) -> Callable[[Callable[..., Any]], Callable[...
     does not apply, or whose failure is expected, is skipped with its reason.
 
     Args:
-        name: Entry-point name of the plugin.
+        name: Entry-point name of the plugin, or `distribution:name`.
 
     Raises:
-        UnknownNameError: If no plugin of that name has components.
+        UnknownNameError, PluginError: As `components_of` does.
     """
     import pytest
 
@@ -171,16 +173,49 @@ def parametrize_plugin(name: str) -> Callable[[Callable[..., Any]], Callable[...
 
 
 def components_of(plugin: str) -> list[Registered]:
-    """The components of a plugin, by its entry-point name.
+    """The components of a plugin, by its entry-point name, or by `distribution:name`: those of every plugin so named.
 
     Raises:
-        UnknownNameError: If no plugin of that name has components.
+        PluginError: If a plugin of that name is broken or blocked, with the reason and what helps.
+        UnknownNameError: If there is no plugin of that name, or none that has components.
     """
-    found = [item for item in registry.components() if item.plugin == plugin]
+    named = [item for item in registry.plugins() if _is_called(item.source, plugin)]
+    for item in named:
+        if item.status != "ok":
+            raise _unusable(item, [_qualified(other.source) for other in named if other.status == "ok"])
+    found = [item for item in registry.components() if _is_called(item.source, plugin)]
+    if not found and named:
+        raise UnknownNameError(f"{named[0].source.where} has no components: there is nothing to examine")
     if not found:
-        known = {item.plugin for item in registry.components()}
-        raise UnknownNameError(f"no plugin {plugin!r} has components; {did_you_mean(plugin, known)}; see fm doctor")
+        known = {item.source.name for item in registry.plugins()}
+        raise UnknownNameError(f"no plugin {plugin!r} is installed; {did_you_mean(plugin, known)}; see fm plugins")
     return found
+
+
+def _is_called(source: Source, name: str) -> bool:
+    return normalised(name) in map(normalised, (source.name, _qualified(source)))
+
+
+def _unusable(plugin: Plugin, others: list[str]) -> PluginError:
+    """Which plugin cannot be examined, why, what helps, and how to reach others of its name."""
+    helps = "Change the variable to examine it." if plugin.blocked else plugin.remedy or "See fm doctor."
+    rest = f" To examine the other of this name say {' or '.join(map(repr, others))}." if others else ""
+    error = PluginError(f"{plugin.source.where} is {plugin.status}: {plugin.reason}. {helps}{rest}")
+    error.__cause__ = plugin.error
+    return error
+
+
+def _qualified(source: Source) -> str:
+    return f"{source.distribution}:{source.name}"
+
+
+def _names(subject: Subject) -> tuple[str, str]:
+    """A component and its plugin, by names that no other bears."""
+    of, source = subject.component, subject.source
+    plugins = sum(_is_called(item.source, source.name) for item in registry.plugins())
+    homes = sum(item.component.key == of.key for item in registry.components(of.kind))
+    key = of.key if homes < 2 else f"{of.kind}/{source.distribution}:{of.name}"
+    return key, source.name if plugins < 2 else _qualified(source)
 
 
 def _subject(component: Any, kind: str | None) -> Subject:
@@ -207,14 +242,16 @@ def _no_such(name: str, subject: Subject) -> str:
 def _undeclarable(name: str, subject: Subject) -> Result:
     """A component's own mistake, which must not stop the others from being examined."""
     why = f"declared as an expected failure, but {_no_such(name, subject)}"
-    return Result(subject.component.key, subject.source.name, name, "FAIL", None, why, "docs/conformance.md")
+    return Result(*_names(subject), name, "FAIL", None, why, "docs/conformance.md")
 
 
 def _broken(subject: Subject) -> str | None:
     """Why the component cannot be built, None where it can."""
     try:
         subject.build()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return brief(error)
     return None
 
@@ -224,7 +261,7 @@ def _examined(of: Check, subject: Subject, expected: str | None) -> Result:
     if expected is not None:
         status, why = _against_declaration(status, why, expected)
     measured = figure if figure is not None and math.isfinite(figure) else None
-    return Result(subject.component.key, subject.source.name, of.name, status, measured, why, of.read)
+    return Result(*_names(subject), of.name, status, measured, why, of.read)
 
 
 def _run(of: Check, subject: Subject) -> tuple[str, Figure, str]:
@@ -234,7 +271,9 @@ def _run(of: Check, subject: Subject) -> tuple[str, Figure, str]:
         return "FAIL", failed.figure, failed.why
     except Skipped as skipped:
         return "SKIP", None, str(skipped)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, and what is no Exception by mistake, as a panic in Rust is
         if of.name != "builds" and (broken := _broken(subject)):
             return "SKIP", None, f"it cannot be built ({broken}): see the check builds"
         where = traceback.extract_tb(error.__traceback__)[-1]

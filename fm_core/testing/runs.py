@@ -1,4 +1,6 @@
-"""What every solver keeps of a run: it is the run's own, its noise is the generator's, and NaN is not hidden."""
+"""What every solver keeps of a run: it is the run's own, its noise is the generator's, NaN is not hidden, and what
+comes in reaches what goes out: conditions, events of any shape, gradients.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,14 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from fm_core.field import Field
+from fm_core.field import Field, Model
 from fm_core.prediction import Prediction
 from fm_core.protocols import declared
-from fm_core.randomness import make_generator
+from fm_core.randomness import BlockGenerator, make_generator
 from fm_core.testing.fields import FROM, GAUSSIAN, MIXTURE, PATHS, run, start
+from fm_core.testing.guidances import LABELS, Conditional
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of
-from fm_core.testing.solvers import generator, solver_of, times_for
+from fm_core.testing.solvers import adaptive, generator, solver_of, times_for
 from fm_core.testing.traces import global_randomness
 
 __all__: list[str] = []
@@ -40,6 +43,74 @@ def seeds(subject: Subject) -> None:
     if declared(solver, "stochastic") == torch.equal(end(1), end(2)):
         found = "are equal" if declared(solver, "stochastic") else "differ"
         raise Failed(f"stochastic = {declared(solver, 'stochastic')}, but runs from two seeds {found}")
+
+
+@check_of("solver")
+def condition_reaches_the_network(subject: Subject) -> float:
+    """Every sample ends where the network takes it that knows its condition alone, be that a tensor or a pytree.
+
+    A network that is told the labels of a mixture is compared with networks that know one component each.
+    """
+    solver, path, worst = solver_of(subject), PATHS["linear"], 0.0
+    times, model = times_for(solver, 6, 0.3, 0.6), Conditional(PATHS["linear"])
+    x, labels = start(path, MIXTURE, float(times[0]), 6), torch.arange(6) % LABELS
+
+    def end(network: Any, cond: Any) -> Tensor:
+        with torch.no_grad():
+            return solver.solve(Field(network, path), x.clone(), times, cond=cond, generator=BlockGenerator(1, 0, 6))
+
+    known = torch.stack([end(law.model(path), None) for law in model.laws[:LABELS]])[labels, torch.arange(6)]
+    of_dict = Model(lambda x, t, cond=None: model(x, t, None if cond is None else cond["label"]), "velocity")
+    for network, cond in ((model, labels), (of_dict, {"label": labels})):
+        worst = max(worst, float((end(network, cond) - known).abs().max()))
+    return at_most(worst, 1e-2 if adaptive(solver) else 1e-9, "samples end away from where their conditions lead, by")
+
+
+@check_of("solver")
+def images_are_rows_of_numbers(subject: Subject) -> float:
+    """Images end where the same numbers in a row end: no step looks at the channels or the width of an event."""
+    solver, path, ends = solver_of(subject), PATHS["linear"], []
+    times = times_for(solver, 6, 0.3, 0.6)
+    x = torch.randn(3, 12, generator=make_generator(4), dtype=torch.float64)
+    for shape in ((12,), (3, 2, 2)):
+        field, state = Field(Conditional(path, shape=shape), path), x.reshape(3, *shape)
+        with torch.no_grad():
+            end = solver.solve(field, state, times, generator=BlockGenerator(1, 0, 3))
+        ends.append(end.reshape(3, 12))
+    worst = float((ends[1] - ends[0]).abs().max())
+    return at_most(worst, 1e-9, "reshaped, the same numbers end elsewhere, by")
+
+
+@check_of("solver")
+def gradients_pass(subject: Subject) -> float:
+    """With gradients on, the last state can be differentiated by the first, as `sample(grad=True)` promises.
+
+    The derivative along a direction is compared with the difference quotient; adaptive solvers, whose steps jump, with
+    the closed-form flow of a Gaussian.
+    """
+    solver, path = solver_of(subject), PATHS["linear"]
+    times, field = times_for(solver, 6, 0.3, 0.6), Field(GAUSSIAN.model(path), path)
+    x = start(path, GAUSSIAN, float(times[0]), 3).requires_grad_()
+    way = torch.randn(x.shape, generator=make_generator(6), dtype=x.dtype)
+
+    def end(state: Tensor) -> Tensor:
+        return (way * solver.solve(field, state, times, generator=BlockGenerator(1, 0, 3))).sum()
+
+    with torch.enable_grad():
+        last = end(x)
+    if not last.requires_grad:
+        raise Failed("with gradients on, its last state has none: somewhere it is detached")
+    (gradient,) = torch.autograd.grad(last, x, allow_unused=True)
+    if gradient is None or not bool(gradient.isfinite().all()):
+        raise Failed("the gradient of its last state by the first is missing or not finite")
+    if adaptive(solver):
+        alpha, sigma = path.alpha(times), path.sigma(times)
+        spread = (alpha.square() * GAUSSIAN.stds[0] ** 2 + sigma.square()).sqrt()
+        return at_most(float((gradient - spread[-1] / spread[0] * way).abs().max()), 1e-2, "its gradient is off by")
+    with torch.no_grad():
+        there, back = (end(x + h * way) for h in (1e-4, -1e-4))
+    quotient, slope = float((there - back) / 2e-4), float((gradient * way).sum())
+    return at_most(abs(slope - quotient) / (1 + abs(quotient)), 1e-6, "its gradient is off from the quotient by")
 
 
 @check_of("solver")

@@ -1,7 +1,8 @@
 """What every solver keeps, whatever it is made of: what it costs, which times it asks at, for whom, and with what.
 
-Where it ends is in `fm_core.testing.flows`, orders and exactness of tables in `fm_core.testing.tables`. Everything runs
-on exact fields of Gaussian mixtures, on grids that are not uniform, so what is measured is the solver alone.
+Where it ends is in `fm_core.testing.flows` and `laws`, what tables keep besides in `tables` and `polynomials`.
+Everything runs on exact fields of Gaussian mixtures, on grids that are not uniform, so what is measured is the solver
+alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fm_core.randomness import BlockGenerator, make_generator
 from fm_core.testing.fields import FROM, MIXTURE, PATHS, TO, grid, run, start
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of
 
-__all__ = ["adaptive", "deterministic", "generator", "only_grid", "solver_of", "times_for"]
+__all__ = ["adaptive", "deterministic", "free", "generator", "only_grid", "solver_of", "times_for"]
 
 
 def solver_of(subject: Subject, **options: Any) -> Solver:
@@ -55,6 +56,18 @@ def only_grid(solver: Solver) -> Tensor | None:
             continue
         return None if steps == 24 else times
     return None
+
+
+def free(subject: Subject, **options: Any) -> Solver:
+    """The solver under examination, on any grid.
+
+    Raises:
+        Skipped: If it is made for one, on which no order can be measured.
+    """
+    solver = solver_of(subject, **options)
+    if only_grid(solver) is not None:
+        raise Skipped("it is made for one grid, and for one network: what it does on others says nothing")
+    return solver
 
 
 def times_for(solver: Solver, steps: int, low: float = FROM, high: float = TO) -> Tensor:

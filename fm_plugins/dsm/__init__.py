@@ -36,6 +36,10 @@ def fm_components() -> list[Component]:
             "fm_plugins.dsm.langevin:annealed_langevin",
             "Langevin dynamics at one noise level after the other",
             _NCSN,
+            expected_failures={
+                "law_of_the_output": "steps of size δ leave a variance V at noise σ too large by δσ²/4/(1 − δσ²/4V), "
+                "however many the levels; it goes with σ (0.003 and 0.007 where the kit looks, at σ = 0.15 and 0.23)"
+            },
         ),
         Component(
             "recipe",

@@ -100,6 +100,7 @@ class NormalizedPathEnergy:
     """
 
     steps: int = field(default=100, validator=validators.ge(1))
+    of_samples = False
 
     def __call__(
         self, velocity: Velocity, x0: Tensor, x1: Tensor | None = None, *, squared_w2: float | None = None

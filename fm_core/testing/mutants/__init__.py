@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fm_core.testing.mutants import (
     codecs as _codecs,  # noqa: F401
+    conversions as _conversions,  # noqa: F401
     couplings as _couplings,  # noqa: F401
     datasets as _datasets,  # noqa: F401
     flows as _flows,  # noqa: F401
@@ -16,9 +17,12 @@ from fm_core.testing.mutants import (
     models as _models,  # noqa: F401
     objectives as _objectives,  # noqa: F401
     paths as _paths,  # noqa: F401
+    problems as _problems,  # noqa: F401
     recipes as _recipes,  # noqa: F401
+    runs as _runs,  # noqa: F401
     solvers as _solvers,  # noqa: F401
     tables as _tables,  # noqa: F401
+    terms as _terms,  # noqa: F401
 )
 from fm_core.testing.mutants.planting import MUTANTS, RIGHT, Changed, Mutant, plant, right, table
 

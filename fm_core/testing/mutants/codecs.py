@@ -19,14 +19,34 @@ class _Codec:
 
     encode: Any = lambda x: 2 * x
     decode: Any = lambda z: z / 2
+    shape: tuple[int, ...] = (2,)
 
 
 right("codec", "scaling", _Codec)
+right(
+    "codec",
+    "images",
+    lambda: _Codec(lambda x: (127.5 * x).round(), lambda z: z.clamp(-127.5, 127.5) / 127.5, (3, 8, 8)),
+)
 
 plant("codec", "builds", "no method decode", lambda: type("Half", (), {"encode": abs})())
 plant("codec", "builds", "its factory raises", lambda: 1 / 0)
 plant("codec", "decode_inverts_encode", "the scale forgotten on the way back", lambda: _Codec(decode=lambda z: z))
 plant("codec", "decode_inverts_encode", "data come back flat", lambda: _Codec(decode=lambda z: z.repeat(1, 2) / 2))
+plant("codec", "decode_inverts_encode", "vectors cut off at 1.5", lambda: _Codec(lambda x: 2 * x.clamp(-1.5, 1.5)))
+plant(
+    "codec",
+    "decode_inverts_encode",
+    "images taken to lie in [0, 1]",
+    lambda: _Codec(decode=lambda z: z.clamp(0, 2) / 2, shape=(3, 8, 8)),
+)
+plant("codec", "decode_inverts_encode", "float32 for data of float64", lambda: _Codec(lambda x: 2 * x.float()))
+plant(
+    "codec",
+    "decode_inverts_encode",
+    "batches cut to 64",
+    lambda: _Codec(lambda x: torch.cat([2 * x[:64], 0 * x[64:]])),
+)
 
 
 def _standard(x: Tensor) -> Tensor:

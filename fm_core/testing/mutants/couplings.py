@@ -56,6 +56,15 @@ def _nearest(x0: Tensor, x1: Tensor, cond: Any = None, generator: Any = None) ->
     return torch.arange(len(x0)), torch.cdist(x0.flatten(1), x1.flatten(1)).argmin(1)
 
 
+def _first_block(x0: Tensor, x1: Tensor, cond: Any, generator: Any) -> tuple[Tensor, Tensor]:
+    return _optimal(x0[:64], x1[:64])
+
+
+def _beyond(match: Any) -> Any:
+    """The optimal plan of batches of at most 64, and `match` of larger ones."""
+    return lambda x0, *rest: (match if len(x0) > 64 else _optimal)(x0, *rest)
+
+
 def _in_place(what: Any) -> Any:
     def match(x0: Tensor, x1: Tensor, cond: Any, generator: Any) -> tuple[Tensor, Tensor]:
         pairs = _optimal(x0, x1)
@@ -99,6 +108,21 @@ plant(
     "marginals_stay",
     "the first half of x1 twice",
     lambda: _Coupling(lambda x0, x1, c, g: (torch.arange(len(x0)), torch.arange(len(x0)) // 2), bijective=False),
+)
+plant(
+    "coupling",
+    "marginals_stay",
+    "the nearest x1 of every x0, in large batches",
+    lambda: _Coupling(_beyond(_nearest), bijective=False),
+)
+plant("coupling", "bijective_is_a_permutation", "a large batch resampled", lambda: _Coupling(_beyond(_resampled)))
+plant("coupling", "indices", "indices into one block of a large batch", lambda: _Coupling(_beyond(_first_block)))
+plant("coupling", "cheaper_than_independent", "a large batch paired at random", lambda: _Coupling(_beyond(_apart)))
+plant(
+    "coupling",
+    "independent_is_independent",
+    "the optimal plan of a large batch declared independent",
+    lambda: _Coupling(lambda *a: (_optimal if len(a[0]) > 64 else _apart)(*a), independent=True),
 )
 plant("coupling", "cheaper_than_independent", "random pairs declared optimal", lambda: _Coupling(_apart))
 plant(

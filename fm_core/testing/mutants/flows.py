@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,6 +27,42 @@ def _euler_step(field: Any, x: Tensor, t: float, s: float, generator: Any) -> Te
     return x + (s - t) * u
 
 
+def _heun_step(field: Any, x: Tensor, t: float, s: float, generator: Any) -> Tensor:
+    u: Tensor = field.predict(x, t, None, VELOCITY)
+    end: Tensor = x + (s - t) / 2 * (u + field.predict(x + (s - t) * u, s, None, VELOCITY))
+    return end
+
+
+def _rk4_step(field: Any, x: Tensor, t: float, s: float, generator: Any, last: int = 2) -> Tensor:
+    """Runge–Kutta 4, whose last stage starts from the slope of this number."""
+    h, slopes = s - t, [field.predict(x, t, None, VELOCITY)]
+    for _ in range(2):
+        slopes.append(field.predict(x + h / 2 * slopes[-1], t + h / 2, None, VELOCITY))
+    slopes.append(field.predict(x + h * slopes[last], s, None, VELOCITY))
+    end: Tensor = x + h / 6 * (slopes[0] + 2 * slopes[1] + 2 * slopes[2] + slopes[3])
+    return end
+
+
+class _AdamsLoop:
+    """Adams–Bashforth 2 as a loop with a history of its own for every run: no table, and no one-step method."""
+
+    needs, order, evals_per_step = frozenset({VELOCITY}), 2, 1
+
+    def solve(
+        self, field: Any, x: Tensor, times: Tensor, *, cond: Any = None, generator: Any = None, on_step: Any = None
+    ) -> Tensor:
+        before, last = None, 1.0
+        for i, (t, s) in enumerate(pairwise(times.tolist())):
+            if on_step and not i:
+                on_step(t, x)
+            h, u = s - t, field.predict(x, t, cond, VELOCITY)
+            x = x + h * (u if before is None else u + h / (2 * last) * (u - before))
+            before, last = u, h
+            if on_step:
+                on_step(s, x)
+        return x
+
+
 def _langevin_step(
     field: Any, x: Tensor, t: float, s: float, generator: Any, drift: float = 1, noise: float = 1
 ) -> Tensor:
@@ -44,9 +82,9 @@ class _FourSteps:
         return torch.tensor([0.0, 0.2, 0.5, 0.8, 1.0], dtype=torch.float64)
 
 
-def _langevin(**changes: float) -> Loop:
+def _langevin(order: int = 1, **changes: float) -> Loop:
     needs = frozenset({VELOCITY, Prediction.SCORE})
-    return Loop(lambda *a: _langevin_step(*a, **changes), needs, stochastic=True, falls=False)  # type: ignore[arg-type]
+    return Loop(lambda *a: _langevin_step(*a, **changes), needs, order, stochastic=True, falls=False)  # type: ignore[arg-type]
 
 
 right("solver", "euler", lambda: solver(euler))
@@ -59,6 +97,8 @@ right("solver", "sde_dpm_pp", lambda: solver(DPMPP(3, 1.0), "data", 2, stochasti
 right("solver", "maruyama", maruyama)
 right("solver", "of_one_grid", lambda: solver(euler, grid=_FourSteps()))
 right("solver", "loop", lambda: Loop(_euler_step))
+right("solver", "rk4_loop", lambda: Loop(_rk4_step, order=4, evals_per_step=4))
+right("solver", "adams_loop", _AdamsLoop)
 right("solver", "stochastic_loop", _langevin)
 
 
@@ -128,6 +168,18 @@ plant(
     "order 2 claimed by a loop of order 1",
     lambda: Loop(_euler_step, order=2),
 )
+plant(
+    "solver",
+    "error_falls_with_the_steps",
+    "order 4 claimed by Heun, in a loop",
+    lambda: Loop(_heun_step, order=4, evals_per_step=2),
+)
+plant(
+    "solver",
+    "error_falls_with_the_steps",
+    "Runge–Kutta 4 whose last stage starts from the second slope, not the third",
+    lambda: Loop(functools.partial(_rk4_step, last=1), order=4, evals_per_step=4),
+)
 plant("solver", "any_interval", "the first step taken to begin at t = 0", lambda: solver(_steps(_add)))
 plant(
     "solver",
@@ -184,4 +236,7 @@ right(
     lambda level=1.0: solver(maruyama(drift=level**2, noise=level).plan, "noise", stochastic=level > 0),
 )
 plant("solver", "bias_of_samples", "noise without the drift that makes up for it", lambda: _langevin(drift=0.0))
+plant("solver", "law_of_the_output", "weak order 3 claimed by Euler–Maruyama, in a loop", lambda: _langevin(order=3))
+plant("solver", "law_of_the_output", "noise 15 % too large, in a loop", lambda: _langevin(noise=1.15))
+plant("solver", "law_of_the_output", "noise 2 % too large, in a loop", lambda: _langevin(noise=1.02))
 plant("solver", "bias_of_samples", "drift without its noise", lambda: _langevin(noise=0.3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -49,6 +50,19 @@ def _moved(index: int, by: float) -> Any:
 
 
 @frozen
+class _LinearAlone:
+    """A grid that is right on the linear path, and spoiled by `elsewhere(times)` on others."""
+
+    elsewhere: Any
+
+    def times(self, path: Any, steps: int, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+        times = _Grid().times(path, steps, span)
+        linear = abs(float(path.alpha(torch.tensor(0.5))) - 0.5) < 1e-6
+        spoiled: Tensor = times if linear else self.elsewhere(times)
+        return spoiled
+
+
+@frozen
 class _Falling:
     """A grid that does not know of falling spans: `times(path, steps, span)` by `rule(low, high, steps)`."""
 
@@ -68,6 +82,21 @@ plant("grid", "builds", "no method times", lambda: object())
 plant("grid", "builds", "its factory raises", lambda: 1 / 0)
 plant("grid", "count_and_dtype", "N times for N steps", lambda: _Grid(after=lambda t, low, high: t[:-1]))
 plant("grid", "count_and_dtype", "times in float32", lambda: _Grid(dtype=torch.float32))
+plant(
+    "grid",
+    "count_and_dtype",
+    "not a number but on the linear path",
+    lambda: _LinearAlone(lambda times: times * math.nan),
+)
+plant("grid", "ends", "off by 1e-7 but on the linear path", lambda: _LinearAlone(lambda times: times + 1e-7))
+plant(
+    "grid",
+    "strictly_monotone",
+    "rounded to hundredths: of 1000 steps most stand still",
+    lambda: _Grid(
+        after=lambda t, low, high: t if len(t) < 150 else torch.cat([t[:1], t[1:-1].round(decimals=2), t[-1:]])
+    ),
+)
 plant(
     "grid",
     "strictly_monotone",

@@ -1,4 +1,4 @@
-"""Guidances with one defect each: of classifier-free, classifier and posterior guidance, clipping and momentum."""
+"""Guidances with one defect each: of classifier-free guidance, clipping and momentum."""
 
 from __future__ import annotations
 
@@ -76,104 +76,22 @@ def _momentum(memory: Any) -> Any:
     return make
 
 
-@frozen(eq=False)
-class _Classifier:
-    """score + s·∇ log p(y|x_t, t), with `sign` and `sums` as defects."""
-
-    classifier: Any = lambda x, t: x.flatten(1)[:, :1] * torch.arange(3.0).to(x)
-    scale: float = 1.0
-    conditional: bool = False
-    sign: float = 1.0
-    unnormalised: bool = False
-
-    needs = frozenset({SCORE})
-    acts_on = SCORE
-    layer = 1
-
-    @property
-    def off(self) -> bool:
-        return self.scale == 0
-
-    def guide(self, field: Any, x_t: Tensor, t: Tensor, cond: Any, *, until: Any = None) -> Tensor:
-        inside = cond if self.conditional else torch.full_like(cond, field.model.null)
-        score: Tensor = field.predict(x_t, t, inside, SCORE, until=until)
-        keep = torch.is_grad_enabled()
-        with torch.enable_grad():
-            x = x_t if x_t.requires_grad else x_t.detach().requires_grad_()
-            logits = self.classifier(x, t)
-            logits = logits if self.unnormalised else logits.log_softmax(1)
-            chosen = logits.gather(1, cond[:, None]).sum()
-            return score + self.sign * self.scale * torch.autograd.grad(chosen, x, create_graph=keep)[0]
-
-
-@frozen(eq=False)
-class _Posterior:
-    """score + (∂D/∂x)ᵀAᵀv, (A·C·Aᵀ + σ_y²)·v = y − A·D with C = σ²/(α² + σ²), by conjugate gradients."""
-
-    y: Any = 0.0
-    operator: Any = lambda x: x
-    noise: float = 0.5
-    iterations: int = 5
-    over_batch: bool = False
-    covariance: bool = True
-
-    needs = frozenset({SCORE, DATA})
-    acts_on = SCORE
-    layer = 1
-
-    def guide(self, field: Any, x_t: Tensor, t: Tensor, cond: Any, *, until: Any = None) -> Tensor:
-        keep = torch.is_grad_enabled()
-        with torch.enable_grad():
-            x = x_t if x_t.requires_grad else x_t.detach().requires_grad_()
-            score, data = field.predict(x, t, cond, SCORE, DATA, until=until)
-            measured = self.operator(data)
-            residual = torch.as_tensor(self.y).to(measured) - measured
-            alpha, sigma = (f(t)[:, None] for f in (field.path.alpha, field.path.sigma))
-            c = sigma**2 / (alpha**2 + sigma**2) * self.covariance
-
-            def apply(v: Tensor) -> Tensor:
-                back = torch.autograd.grad(measured, data, v, retain_graph=True)[0]
-                spread: Tensor = self.operator(c * back) - self.operator(torch.zeros_like(back)) + self.noise**2 * v
-                return spread
-
-            v = _solved(apply, residual.detach(), self.iterations)
-            if self.over_batch:
-                v = v / residual.norm()
-            term = torch.autograd.grad(measured, x, v, create_graph=keep)[0]
-            given: Tensor = score + term
-        return given if keep else given.detach()
-
-
-def _solved(apply: Any, b: Tensor, iterations: int) -> Tensor:
-    """Conjugate gradients for every sample."""
-    x, r = torch.zeros_like(b), b
-    p, rr = r, (r * r).sum(1, keepdim=True)
-    for _ in range(iterations):
-        q = apply(p)
-        step = rr / (p * q).sum(1, keepdim=True).clamp_min(1e-300)
-        x, r = x + step * p, r - step * q
-        new = (r * r).sum(1, keepdim=True)
-        p, rr = r + new / rr.clamp_min(1e-300) * p, new
-    return x
-
-
 right("guidance", "cfg", lambda scale=3.0: _CFG(scale))
 right("guidance", "clip", _clipped)
 right("guidance", "momentum", _momentum(lambda field: field.memory))
-right("guidance", "classifier", _Classifier, conditional=True)
-right("guidance", "posterior", lambda y=0.0, operator=lambda x: x, noise=0.5: _Posterior(y, operator, noise))
 
 
 def _cfg(mix: Any, **others: Any) -> Any:
     return lambda scale=3.0: _CFG(scale, mix, **others)
 
 
+def _apart(mix: Any) -> Any:
+    """The scale that is off treated apart."""
+    return lambda scale=3.0: _CFG(scale, lambda s, c, u: c if s == 1 else mix(s, c, u))
+
+
 def _on(change: Any, **others: Any) -> Any:
     return lambda: _On(change, **others)
-
-
-def _posterior(**defect: Any) -> Any:
-    return lambda y=0.0, operator=lambda x: x, noise=0.5: _Posterior(y, operator, noise, **defect)
 
 
 plant("guidance", "builds", "no method guide", lambda: type("Mute", (), {"needs": frozenset()})())
@@ -196,15 +114,38 @@ plant(
     "the unconditional answer at scale 1",
     _cfg(lambda s, c, u: u + (s - 1) * (c - u)),
 )
-plant("guidance", "off_costs_nothing", "off is never said", lambda scale=3.0: Changed(_CFG(scale), off=False))
-plant("guidance", "off_costs_nothing", "off at 0, not at 1", lambda scale=3.0: Changed(_CFG(scale), off=scale == 0))
 plant(
     "guidance",
-    "samples_are_independent",
-    "a step divided by a norm over the batch",
-    _posterior(over_batch=True),
-    found="azula, DPSSampler: 0.13 between B = 1 and 4",
+    "near_off_is_near_the_plain",
+    "c + w·(c − u), its scale 1 treated apart",
+    _apart(lambda s, c, u: c + s * (c - u)),
+    found="guidance scales (CellFlow 302, …)",
 )
+plant(
+    "guidance",
+    "near_off_is_near_the_plain",
+    "c + w·(c − u), w = 1 called off",
+    lambda w=3.0: _CFG(w, lambda s, c, u: c if s == 1 else c + s * (c - u)),
+)
+plant("guidance", "near_off_is_near_the_plain", "away from the condition", _apart(lambda s, c, u: u + s * (u - c)))
+plant("guidance", "near_off_is_near_the_plain", "unconditional unless it is off", _apart(lambda s, c, u: u))
+plant("guidance", "towards_the_condition", "away from the condition", _apart(lambda s, c, u: u + s * (u - c)))
+plant("guidance", "towards_the_condition", "the unconditional answer at any scale", _apart(lambda s, c, u: u))
+plant(
+    "guidance",
+    "towards_the_condition",
+    "c and u swapped, and a strength w",
+    lambda w=3.0: _CFG(w, lambda s, c, u: c + s * (u - c)),
+)
+plant(
+    "guidance",
+    "images_are_rows_of_numbers",
+    "thresholded by a quantile of the channels, where that of the event is meant",
+    _on(lambda d, *a: d / d.abs().quantile(0.9, dim=1, keepdim=True).clamp_min(1)),
+)
+plant("guidance", "images_are_rows_of_numbers", "flat states only", _on(lambda d, *a: d @ torch.eye(d.shape[1]).to(d)))
+plant("guidance", "off_costs_nothing", "off is never said", lambda scale=3.0: Changed(_CFG(scale), off=False))
+plant("guidance", "off_costs_nothing", "off at 0, not at 1", lambda scale=3.0: Changed(_CFG(scale), off=scale == 0))
 plant(
     "guidance",
     "samples_are_independent",
@@ -239,50 +180,6 @@ plant(
         lambda d, field, x, t: d + field.predict(x + 1e-3, t, None, DATA) - field.predict(x - 1e-3, t, None, DATA),
         evals=2,
     ),
-)
-plant(
-    "guidance",
-    "posterior_of_a_linear_measurement",
-    "one iteration of conjugate gradients",
-    _posterior(iterations=1),
-    found="azula, MMPS with 1 iteration: off by 4.6",
-)
-plant(
-    "guidance",
-    "posterior_of_a_linear_measurement",
-    "the covariance of the data given the state left out",
-    _posterior(covariance=False),
-    found="DPS",
-)
-plant(
-    "guidance",
-    "classifier_gives_the_conditional_score",
-    "the gradient with the other sign",
-    lambda classifier=None, scale=1.0: _Classifier(classifier, scale, sign=-1.0),
-)
-plant(
-    "guidance",
-    "classifier_gives_the_conditional_score",
-    "logits taken for log-probabilities",
-    lambda classifier=None, scale=1.0: _Classifier(classifier, scale, unnormalised=True),
-)
-plant(
-    "guidance",
-    "classifier_gives_the_conditional_score",
-    "the network conditioned, too",
-    lambda classifier=None, scale=1.0: _Classifier(classifier, scale, conditional=True),
-)
-plant(
-    "guidance",
-    "a_term_is_a_gradient",
-    "a term turned by a right angle",
-    _on(lambda s, field, x, t: s + torch.stack([x[:, 1], -x[:, 0]], 1), acts_on=SCORE),
-)
-plant(
-    "guidance",
-    "a_term_is_a_gradient",
-    "one coordinate's gradient given to all",
-    _on(lambda s, field, x, t: s + x[:, :1].sin().expand_as(x), acts_on=SCORE),
 )
 plant("guidance", "gradients_pass", "its answer detached", _on(lambda d, *a: 0.5 * d.detach()))
 plant("guidance", "gradients_pass", "computed under no_grad", _on(lambda d, field, x, t: _without(field, x, t)))

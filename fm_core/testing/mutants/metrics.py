@@ -43,6 +43,13 @@ plant(
     _metric(lambda x, y, d: float((x[: len(y)] - y[: len(x)]).square().mean())),
 )
 plant("metric", "a_float_that_is_not_negative", "a tensor", _metric(lambda x, y, d: torch.tensor(d)))
+plant(
+    "metric",
+    "a_float_that_is_not_negative",
+    "below 0, with arguments of other names",
+    lambda: lambda samples, reference: -_energy(samples, reference) - 1,
+)
+plant("metric", "a_float_that_is_not_negative", "called with one set", lambda: lambda x: float(x.mean()))
 plant("metric", "a_float_that_is_not_negative", "the logarithm", _metric(lambda x, y, d: math.log(d + 1e-3)))
 plant(
     "metric",
@@ -62,6 +69,9 @@ plant(
     "grows_with_the_shift",
     "samples centred first",
     _metric(lambda x, y, d: _energy(x - x.mean(0), y - y.mean(0))),
+)
+plant(
+    "metric", "grows_with_the_shift", "the first coordinate alone", _metric(lambda x, y, d: _energy(x[:, :1], y[:, :1]))
 )
 plant("metric", "grows_with_the_shift", "cut off at 1", _metric(lambda x, y, d: d * math.exp(-d)))
 plant(

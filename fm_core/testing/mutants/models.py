@@ -79,14 +79,25 @@ class _Untracked(_Net):
         return super().forward(x_t, t, cond) + self.hidden[0].to(x_t)
 
 
-def _roll(t: Tensor) -> Tensor:
-    return t.roll(1)
+class _Unsaid(nn.Module):
+    """A network of states of `width` numbers that does not say so."""
+
+    def __init__(self, width: int, answer: Any = None) -> None:
+        super().__init__()
+        self.layer, self.answer = nn.Linear(width, width), answer
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Any:
+        output = self.layer(x_t) + t[:, None]
+        return output if self.answer is None else self.answer(output)
 
 
 right("model", "linear", lambda seed=0: _Net(None, seed))
+right("model", "without_a_shape", lambda: _Unsaid(2))
 
 plant("model", "builds", "its factory raises", lambda: 1 / 0)
 plant("model", "builds", "an option that its example does not give", lambda width: _Net())
+plant("model", "shapes", "an attribute that no tensor has", lambda: _Unsaid(2, lambda output: output.undefined))
+plant("model", "shapes", "states of seven numbers, without a shape that says so", lambda: _Unsaid(7))
 plant("model", "shapes", "a channel too many", _net(lambda net, out, x, t, c: torch.cat([out, out[:, :1]], 1)))
 plant("model", "shapes", "the batch squeezed away where B = 1", _net(lambda net, out, x, t, c: out.squeeze(0)))
 plant("model", "shapes", "half precision for any state", _net(lambda net, out, x, t, c: out.half()))

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from fm_core.prediction import Prediction
 from fm_core.protocols import PathSample
+from fm_core.randomness import make_generator
+from fm_core.shapes import map_tensors
 from fm_core.testing.mutants.planting import plant, right
 
 __all__: list[str] = []
@@ -29,21 +31,28 @@ def _uniform(path: Any, batch: int, generator: Any, device: Any) -> Tensor:
     return 0.02 + 0.96 * torch.rand(batch, generator=generator, device=device)
 
 
+def _as_it_is(cond: Any) -> Any:
+    return cond
+
+
 @frozen
 class _Matching:
-    """The loss `compare(answer, target, sample)` of a kind, at times `draw(path, batch, generator, device)`."""
+    """The loss `compare(answer, target, sample)` of a kind, at times `draw(path, batch, generator, device)`; the
+    network is told `tell(cond)`.
+    """
 
     compare: Any = _squared
     draw: Any = _uniform
     kind: Prediction = VELOCITY
     needs: frozenset[Prediction] = frozenset({VELOCITY})
+    tell: Any = _as_it_is
 
     def sample_time(self, path: Any, batch: int, *, generator: Any = None, device: Any = None) -> Tensor:
         times: Tensor = self.draw(path, batch, generator, device)
         return times
 
     def loss(self, field: Any, sample: PathSample, cond: Any = None) -> Tensor:
-        answer = field.predict(sample.x_t, sample.t, cond, self.kind)
+        answer = field.predict(sample.x_t, sample.t, self.tell(cond), self.kind)
         loss: Tensor = self.compare(answer, field.path.target(sample, self.kind), sample)
         return loss
 
@@ -54,6 +63,10 @@ def _loss(compare: Any) -> Any:
 
 def _times(draw: Any) -> Any:
     return lambda: _Matching(draw=draw)
+
+
+def _telling(tell: Any) -> Any:
+    return lambda: _Matching(tell=tell)
 
 
 class _Both:
@@ -96,6 +109,31 @@ plant(
     "samples_are_independent",
     "t not broadcast in a weight: wrong where B is the width",
     _loss(lambda a, b, s: _mean((a - b).square() * (1 + s.t[: a.shape[1]] if len(s.t) > 1 else 1))),
+)
+plant(
+    "objective",
+    "images_are_rows_of_numbers",
+    "the first pixel of images alone",
+    _loss(lambda a, b, s: _squared(a, b, s) if a.ndim == 2 else (a - b).flatten(1)[:, 0].square()),
+)
+plant(
+    "objective",
+    "images_are_rows_of_numbers",
+    "the mean over channels, summed over pixels",
+    _loss(lambda a, b, s: (a - b).square().mean(1).reshape(len(a), -1).sum(1)),
+)
+plant("objective", "condition_reaches_the_network", "the condition dropped", _telling(lambda cond: None))
+plant(
+    "objective",
+    "condition_reaches_the_network",
+    "conditions of the neighbours",
+    _telling(lambda cond: map_tensors(lambda c: c.roll(1, 0), cond)),
+)
+plant(
+    "objective",
+    "condition_reaches_the_network",
+    "conditions dropped that are no tensors",
+    _telling(lambda cond: cond if isinstance(cond, Tensor) else None),
 )
 plant(
     "objective", "weights_are_not_negative", "a weight 1 − 2t", _loss(lambda a, b, s: (1 - 2 * s.t) * _squared(a, b, s))
@@ -177,6 +215,12 @@ plant(
     _loss(lambda a, b, s: _mean((a - b).round().square())),
 )
 plant("objective", "randomness", "times from torch's global generator", _times(lambda p, n, g, d: torch.rand(n)))
+plant(
+    "objective",
+    "randomness",
+    "times from a seed of its own",
+    _times(lambda p, n, g, d: torch.rand(n, generator=make_generator(0))),
+)
 plant(
     "objective",
     "randomness",

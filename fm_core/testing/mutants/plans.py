@@ -23,6 +23,7 @@ from fm_core.plan import Plan, Row
 from fm_core.prediction import Prediction
 from fm_core.protocols import OnStep
 from fm_core.table_solver import TableSolver
+from fm_core.testing.mutants.planting import Changed
 
 __all__ = ["DPMPP", "Loop", "ab2", "ddim", "euler", "heun", "maruyama", "solver", "wide"]
 
@@ -182,7 +183,10 @@ def maruyama(*, drift: float = 1.0, noise: float = 1.0) -> TableSolver:
 
 @frozen
 class Loop:
-    """A solver that is no table: a loop over `step(field, x, t, s, generator) -> x`."""
+    """A solver that is no table: a loop over `step(field, x, t, s, generator) -> x`.
+
+    Steps ask `field.predict(x, t, None, …)`: the run's condition stands in for the None.
+    """
 
     step: Callable[..., Tensor]
     needs: frozenset[Prediction] = frozenset({Prediction.VELOCITY})
@@ -204,10 +208,11 @@ class Loop:
         """Carries x along the grid."""
         if not self.falls and times[0] > times[-1]:
             raise ValueError("a stochastic solver cannot invert")
+        told = Changed(field, predict=lambda x, t, _, *kinds: field.predict(x, t, cond, *kinds))
         if on_step:
             on_step(float(times[0]), x)
         for t, s in zip(times.tolist(), times.tolist()[1:]):
-            x = self.step(field, x, t, s, generator)
+            x = self.step(told, x, t, s, generator)
             if on_step:
                 on_step(s, x)
         return x

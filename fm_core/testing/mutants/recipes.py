@@ -1,4 +1,4 @@
-"""Recipes with one defect each; and observers and problems, of which no more is asked than to be built."""
+"""Recipes with one defect each; and observers, of which no more is asked than to be built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ _HERE = __name__
 
 right("recipe", "cfm", _GOOD)
 right("observer", "steps", lambda: type("Steps", (), {"fm_fit_step": staticmethod(print)})())
-right("problem", "any", lambda: object())
 
 plant("recipe", "builds", "a list of names", f"{_HERE}:_NAMES")
 plant("recipe", "builds", "a module that does not exist", "no_such_module_anywhere:RECIPE")
@@ -27,5 +26,3 @@ plant(
 plant("recipe", "composes_trains_and_samples", "a name that nobody has", {**_GOOD, "objective": "cfm_but_better"})
 plant("observer", "builds", "none of the hooks", lambda: type("Deaf", (), {"on_step": print})())
 plant("observer", "builds", "its factory raises", lambda: 1 / 0)
-plant("problem", "builds", "its factory raises", lambda: 1 / 0)
-plant("problem", "builds", "a module that does not exist", "no_such_module_anywhere:Problem")

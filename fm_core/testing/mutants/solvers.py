@@ -9,25 +9,25 @@ from torch import Tensor
 
 from fm_core.plan import Plan, Row
 from fm_core.prediction import Prediction
-from fm_core.testing.mutants.plans import Loop, ddim, euler, heun, maruyama, solver
+from fm_core.testing.mutants.plans import Loop, ddim, euler, heun, solver
 from fm_core.testing.mutants.planting import Changed, plant
 
-__all__: list[str] = []
+__all__ = ["STATEFUL", "loop", "velocity", "wrapped"]
 
 VELOCITY = Prediction.VELOCITY
 
 
-def _loop(change: Any, **declared: Any) -> Any:
+def loop(change: Any, **declared: Any) -> Any:
     """Euler's loop with the velocity `change(field, x, t, s, generator)`."""
     return lambda: Loop(lambda field, x, t, s, g: x + (s - t) * change(field, x, t, s, g), **declared)
 
 
-def _velocity(field: Any, x: Tensor, t: Any) -> Tensor:
+def velocity(field: Any, x: Tensor, t: Any) -> Tensor:
     u: Tensor = field.predict(x, t, None, VELOCITY)
     return u
 
 
-def _wrapped(around: Any, **declared: Any) -> Any:
+def wrapped(around: Any, **declared: Any) -> Any:
     """Euler's table, solved by `around(solve, field, x, times, **given)`."""
 
     def make() -> Any:
@@ -53,8 +53,8 @@ plant(
     "solver",
     "rows_are_independent",
     "velocities limited by their norm over the whole batch",
-    _loop(
-        lambda field, x, t, s, g: _velocity(field, x, t) / max(1.0, float(_velocity(field, x, t).norm()) / 2),
+    loop(
+        lambda field, x, t, s, g: velocity(field, x, t) / max(1.0, float(velocity(field, x, t).norm()) / 2),
         evals_per_step=2,
     ),
     found="error norms of torchdiffeq run over the batch",
@@ -63,23 +63,21 @@ plant(
     "solver",
     "rows_are_independent",
     "the mean of the batch taken off",
-    _loop(lambda field, x, t, s, g: _velocity(field, x, t) - 0.1 * x.mean(0)),
+    loop(lambda field, x, t, s, g: velocity(field, x, t) - 0.1 * x.mean(0)),
 )
 plant(
     "solver",
     "shapes_and_dtypes",
     "states raised to float64",
-    _wrapped(lambda solve, f, x, *a, **k: solve(f, x.double(), *a, **k)),
+    wrapped(lambda solve, f, x, *a, **k: solve(f, x.double(), *a, **k)),
 )
-plant(
-    "solver", "shapes_and_dtypes", "states come back flat", _wrapped(lambda solve, *a, **k: solve(*a, **k).flatten(1))
-)
+plant("solver", "shapes_and_dtypes", "states come back flat", wrapped(lambda solve, *a, **k: solve(*a, **k).flatten(1)))
 plant("solver", "network_calls", "one call a step declared, two made", lambda: solver(heun, order=2))
 plant(
     "solver",
     "network_calls",
     "twenty calls before the first step",
-    _wrapped(
+    wrapped(
         lambda solve, f, x, times, **k: (
             [f.predict(x, float(times[0]), None, VELOCITY) for _ in range(20)] and solve(f, x, times, **k)
         )
@@ -95,26 +93,26 @@ plant(
     "solver",
     "asks_inside_and_at_its_own_times",
     "times rounded to whole steps of 1000: 899.64 → 899",
-    _loop(lambda field, x, t, s, g: _velocity(field, x, int(t * 1000) / 1000 if t > 0.151 else t)),
+    loop(lambda field, x, t, s, g: velocity(field, x, int(t * 1000) / 1000 if t > 0.151 else t)),
     found="diffusers, DPM-Solver multistep with flow sigmas",
 )
 plant(
     "solver",
     "asks_inside_and_at_its_own_times",
     "times in float32",
-    _loop(lambda field, x, t, s, g: _velocity(field, x, torch.full((len(x),), t, dtype=torch.float32))),
+    loop(lambda field, x, t, s, g: velocity(field, x, torch.full((len(x),), t, dtype=torch.float32))),
 )
 plant(
     "solver",
     "asks_inside_and_at_its_own_times",
     "asked a step beyond the end",
-    _loop(lambda field, x, t, s, g: _velocity(field, x, s + (s - t))),
+    loop(lambda field, x, t, s, g: velocity(field, x, s + (s - t))),
 )
 plant(
     "solver",
     "reports_its_steps",
     "the first state not told",
-    _wrapped(
+    wrapped(
         lambda solve, f, x, times, *, on_step, **k: solve(
             f, x, times, on_step=lambda t, y: on_step(t, y) if t > times[0] else None, **k
         )
@@ -130,13 +128,13 @@ plant(
     "solver",
     "any_prediction_will_do",
     "what the network returns taken for the velocity",
-    _loop(lambda field, x, t, s, g: field.model(x, torch.full((len(x),), t, dtype=torch.float64))),
+    loop(lambda field, x, t, s, g: field.model(x, torch.full((len(x),), t, dtype=torch.float64))),
 )
 plant(
     "solver",
     "any_prediction_will_do",
     "predictions converted at the next time",
-    _loop(
+    loop(
         lambda field, x, t, s, g: field.path.convert(
             field.predict(x, t, None, field.native),
             x,
@@ -148,67 +146,7 @@ plant(
 )
 
 
-def _noisy(draw: Any) -> Any:
-    """A loop that adds noise from `draw(x, generator)`."""
-    return lambda: Loop(
-        lambda field, x, t, s, g: x + (s - t) * _velocity(field, x, t) + 0.1 * draw(x, g), stochastic=True
-    )
-
-
-plant("solver", "seeds", "noise from torch's global generator", _noisy(lambda x, g: torch.randn(x.shape).to(x)))
-plant(
-    "solver",
-    "seeds",
-    "a seed of its own for every run",
-    _noisy(lambda x, g: torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x)),
-)
-plant("solver", "seeds", "declared deterministic, with noise", lambda: Changed(maruyama(), stochastic=False))
-
-
-class _Counting:
-    """Adams–Bashforth with step index and history on the solver."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.index = what, 0
-        self.last: Tensor | None = None
-
-    def __call__(self, field: Any, x: Tensor, t: float, s: float, generator: Any) -> Tensor:
-        if self.what == "index":
-            return self._by_index(field, x, t, s)
-        before = self.last
-        self.last = _velocity(field, x, t)
-        slope = self.last if before is None or before.shape != x.shape else 1.5 * self.last - 0.5 * before
-        return x + (s - t) * slope
-
-    def _by_index(self, field: Any, x: Tensor, t: float, s: float) -> Tensor:
-        u = _velocity(field, x, t)
-        self.index += 1
-        return x + (s - t) * u * (1.0 if self.index % 2 else 0.5)
-
-
-_STATEFUL = "diffusers, schedulers (issues 1606, 3672, 6631, 9362, 12771)"
-plant(
-    "solver",
-    "threads_share_it",
-    "the step's index kept on the solver",
-    lambda: Loop(_Counting("index")),
-    found=_STATEFUL,
-)
-plant(
-    "solver", "threads_share_it", "the history kept on the solver", lambda: Loop(_Counting("history")), found=_STATEFUL
-)
-plant(
-    "solver", "stops_on_nan", "NaN replaced by 0", _loop(lambda field, x, t, s, g: _velocity(field, x, t).nan_to_num())
-)
-
-
-def _again(field: Any, x: Tensor, t: float, s: float, generator: Any) -> Tensor:
-    while not bool((u := _velocity(field, x, t)).isfinite().all()):
-        pass
-    return u
-
-
-plant("solver", "stops_on_nan", "a step tried until it is finite", _loop(_again), found="torchdiffeq under python -O")
+STATEFUL = "diffusers, schedulers (issues 1606, 3672, 6631, 9362, 12771)"
 
 
 class _Stateful:
@@ -225,7 +163,7 @@ class _Stateful:
         return Plan(plan.space, plan.t0, (changed, *plan.rows[1:]))
 
 
-plant("solver", "plans_are_values", "a history that is not reset", lambda: solver(_Stateful()), found=_STATEFUL)
+plant("solver", "plans_are_values", "a history that is not reset", lambda: solver(_Stateful()), found=STATEFUL)
 plant("solver", "plans_are_values", "grid points rounded to 1/1000", lambda: solver(lambda p, t: euler(p, _rounded(t))))
 _ETA = "three meanings of η: .1875, .375, .4375 where σ²/τ is .75"
 plant(

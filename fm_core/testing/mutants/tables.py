@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from torch import Tensor
 
 from fm_core.testing.mutants.plans import DPMPP, ab2, ddim, euler, maruyama, solver, wide
@@ -57,6 +58,17 @@ plant(
     "weights of equal steps on any grid",
     lambda: solver(lambda p, t: ab2(p, t, equal_steps=True), order=2),
 )
+plant(
+    "solver",
+    "local_order",
+    "SDE-DPM-Solver++ 3M with the other sign of its second difference, which does not say in what it is exact",
+    _data(3, DPMPP(3, 1.0, curve=-1.0), None),
+    found="diffusers, sde-dpmsolver++: −0.5 for +0.5",
+)
+plant("solver", "local_order", "order 3 claimed by SDE-DPM-Solver++ 2M", _data(3, DPMPP(2, 1.0), None))
+plant("solver", "local_order", "SDE-DPM-Solver++ 2M with half of its slope", _data(2, DPMPP(2, 1.0, slope=0.5), None))
+plant("solver", "law_of_the_output", "weak order 2 claimed by Euler–Maruyama", lambda: evolve(maruyama(), order=2))
+plant("solver", "law_of_the_output", "order 3 claimed by SDE-DPM-Solver++ 2M", _data(3, DPMPP(2, 1.0), None))
 plant("solver", "law_of_the_output", "noise without the drift that makes up for it", lambda: maruyama(drift=0.0))
 plant("solver", "law_of_the_output", "noise of half the variance", lambda: maruyama(noise=0.5**0.5))
 plant("solver", "law_of_the_output", "noise 2 % too large: a bias that never falls", lambda: maruyama(noise=1.02))
@@ -71,8 +83,6 @@ plant("solver", "clocks_do_not_matter", "Euler's steps in t", lambda: solver(eul
 
 
 def _kept(path: Any, times: Tensor) -> Any:
-    from attrs import evolve
-
     plain, noisy = ddim().plan(path, times), ddim(1.0).plan(path, times)
     rows = tuple(evolve(row, noise=other.noise) for row, other in zip(plain.rows, noisy.rows, strict=True))
     return evolve(plain, rows=rows)

@@ -14,6 +14,8 @@ DECLARED = {
     "guidance/cfg_zero_star": {"off_costs_nothing"},
     "guidance/dps": {"posterior_of_a_linear_measurement"},
     "model/diffusers_folder": {"builds"},
+    "problem/saved": {"builds"},
+    "solver/annealed_langevin": {"law_of_the_output"},
 }
 """Expected failures of built-in components: a new one is a decision, not an accident."""
 

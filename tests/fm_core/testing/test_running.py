@@ -14,11 +14,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fm_core import Component, build, registry
+from fm_core import Component, build, hookimpl, registry
 from fm_core.cli import app
 from fm_core.discovery import Source
-from fm_core.errors import UnknownNameError
-from fm_core.registry import Registered
+from fm_core.errors import PluginError, UnknownNameError
+from fm_core.registry import Registered, Registry
 from fm_core.testing import Failed, KitError, Result, Skipped, at_most, check, check_plugin, checks, worst_of
 from fm_core.testing.kit import CHECKS, Check
 
@@ -77,12 +77,35 @@ def test_failure_and_skip_say_why(grid_check: Any) -> None:
     assert (skipped.status, skipped.figure, skipped.why) == ("SKIP", None, "it is no table")
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(2), AssertionError("no"), ZeroDivisionError()])
+class Panic(BaseException):
+    """What is no Exception, as a panic in Rust is."""
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(2), AssertionError("no"), ZeroDivisionError(), Panic()])
 def test_check_that_raises_is_a_failure(grid_check: Any, error: BaseException) -> None:
     (result,) = grid_check(raises(error))
     assert result.status == "FAIL"
     assert "it raised" in result.why
     assert "test_running.py" in result.why
+
+
+@pytest.mark.parametrize("error", [SystemExit, Panic])
+def test_component_that_ends_the_process_ends_only_its_own_checks(error: type[BaseException]) -> None:
+    def ends() -> None:
+        raise error("gone")
+
+    class Ends(Late):
+        def times(self, path: Any, steps: int, span: tuple[float, float] = (0.0, 1.0)) -> torch.Tensor:
+            raise error("gone")
+
+    results = check(Component("grid", "ends", Ends))
+    assert {result.status for result in results if result.check != "builds"} == {"FAIL", "SKIP"}
+    assert [result.status for result in check(Component("grid", "ends", ends), only=["builds"])] == ["FAIL"]
+
+
+def test_interrupt_is_no_finding(grid_check: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        grid_check(raises(KeyboardInterrupt()))
 
 
 def test_figure_that_is_not_finite_is_none_so_that_json_can_hold_it(grid_check: Any) -> None:
@@ -102,7 +125,7 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
         checks("grids")
     with pytest.raises(UnknownNameError, match="uniform"):
         check("grid/uniforn")
-    with pytest.raises(UnknownNameError, match="no plugin 'grid' has components"):
+    with pytest.raises(UnknownNameError, match="no plugin 'grid' is installed; did you mean 'grids'"):
         check_plugin("grid")
     with pytest.raises(UnknownNameError, match="Say kind="):
         check(object())
@@ -119,6 +142,16 @@ def test_object_is_examined_by_its_kind_or_by_where_it_came_from() -> None:
     results = check(Mine(), kind="grid")
     assert {result.status for result in results} == {"PASS", "SKIP"}
     assert [result.check for result in results if result.status == "SKIP"] == ["shift_is_applied_once"]
+
+
+def test_parts_named_in_an_example_are_built() -> None:
+    class Wrapped:
+        def __init__(self, parts: Any) -> None:
+            self.times = parts["grids"][0].times
+
+    part = {"kind": "grid", "name": "power", "exponent": 2.0}
+    (result,) = check(Component("grid", "wrapped", Wrapped, example={"parts": {"grids": [part]}}), only=["ends"])
+    assert result.status == "PASS", result.why
 
 
 class Late:
@@ -268,6 +301,85 @@ def test_fm_check_all_sums_up_by_kind_and_quiet_shows_failures_alone() -> None:
     assert "FAIL grid/wrong ends" in found.output
     assert "(docs/conformance.md#grid-ends)" in found.output
     assert "kind" in found.output
+
+
+class Steps:
+    """An observer, of which one check alone is asked."""
+
+    @hookimpl
+    def fm_fit_step(self, step: int) -> None:
+        pass
+
+
+class Plugin:
+    """A plugin with a right observer."""
+
+    @hookimpl
+    def fm_components(self) -> list[Component]:
+        return [Component("observer", "fine", Steps)]
+
+
+class Mute:
+    """A plugin of no components."""
+
+    @hookimpl
+    def fm_components(self) -> list[Component]:
+        return []
+
+
+def fails() -> object:
+    raise ModuleNotFoundError("No module named 'nowhere'", name="nowhere")
+
+
+@pytest.fixture
+def zoos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry of plugins two of which have one name, and others that cannot be examined."""
+    sources = [
+        Source("zoo", Plugin, "fake-zoo", "1.5"),
+        Source("zoo", Plugin, "other-zoo", "2.0"),
+        Source("half", Plugin, "fake-zoo", "1.5"),
+        Source("half", fails, "other-zoo", "2.0"),
+        Source("sad", fails, "sad-zoo", "2.0"),
+        Source("shy", Plugin, "shy-zoo", "2.0"),
+        Source("mute", Mute, "mute-zoo", "2.0"),
+    ]
+    of_them = Registry(sources, {"FM_PLUGINS_BLOCK": "shy"})
+    for name in ("plugins", "components", "find"):
+        monkeypatch.setattr(registry, name, getattr(of_them, name))
+
+
+@pytest.mark.usefixtures("zoos")
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("sad", ["plugin 'sad' of sad-zoo 2.0 is broken: ModuleNotFoundError: No module", "FM_PLUGINS_BLOCK=sad"]),
+        ("shy", ["plugin 'shy' of shy-zoo 2.0 is blocked: named by FM_PLUGINS_BLOCK. Change the variable"]),
+        ("half", ["plugin 'half' of other-zoo 2.0 is broken", "To examine the other of this name say 'fake-zoo:half'"]),
+    ],
+)
+def test_fm_check_of_an_unusable_plugin_says_which_why_and_what_helps(name: str, parts: list[str]) -> None:
+    with pytest.raises(PluginError) as caught:
+        fm(name)
+    assert [part for part in parts if part not in str(caught.value)] == []
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError) == (name != "shy")
+
+
+@pytest.mark.usefixtures("zoos")
+def test_plugin_without_components_has_nothing_to_examine() -> None:
+    with pytest.raises(UnknownNameError, match=r"plugin 'mute' of mute-zoo 2\.0 has no components"):
+        fm("mute")
+
+
+@pytest.mark.usefixtures("zoos")
+def test_two_plugins_of_one_name_are_told_apart() -> None:
+    def lines(name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in fm(name, "--json").stdout.splitlines()]
+
+    both, one = lines("zoo"), lines("Other_Zoo:zoo")
+    assert {line["plugin"] for line in both} == {"fake-zoo:zoo", "other-zoo:zoo"}
+    assert {line["component"] for line in one} == {"observer/other-zoo:fine"}
+    assert one == [line for line in both if line["plugin"] == "other-zoo:zoo"]
+    assert one == lines("observer/other-zoo:fine")
 
 
 @pytest.mark.parametrize("arguments", [[], ["zoo", "--all"], ["--all", "--mutations"]])
