@@ -28,6 +28,7 @@ __all__ = [
     "Budget",
     "Course",
     "affordable",
+    "asked_by",
     "check_budget",
     "course_of",
     "grid_times",
@@ -97,9 +98,9 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
     if budget.final not in {"data", "none"}:
         raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
     check_budget(solver, steps, nfe, times)
-    low, high = field.span(solver.needs)
+    low, high = field.span(asked_by(solver, pipeline.path))
     if isinstance(solver, TableSolver) and not solver.starts_blind and hasattr(pipeline.path, "span"):
-        low = max(low, pipeline.path.span(solver.space, ())[0])
+        low = max(low, pipeline.path.span(solver.space_on(pipeline.path), ())[0])
     ends_noisy = high < 1.0 or bool(declared(pipeline.path, "closing"))
     closing = budget.final == "data" and ends_noisy and Prediction.DATA in pipeline.path.provides
     begin = low if start is None else max(low, start)
@@ -119,6 +120,11 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
     plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) and table else None
     sigma = getattr(pipeline.path, "sigma", None)
     return Course(chosen, plan, closing, scale=float(sigma(chosen[0])) if callable(sigma) else 1.0)
+
+
+def asked_by(solver: Solver, path: ProbabilityPath) -> frozenset[Prediction]:
+    """The predictions that a solver asks for on this path."""
+    return frozenset({solver.space_on(path)}) if isinstance(solver, TableSolver) else solver.needs
 
 
 def affordable(solver: Solver, field: Field, nfe: int, grid_of: Callable[[int], Tensor], closing: bool) -> int:

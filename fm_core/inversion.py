@@ -10,7 +10,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from fm_core.course import Budget, affordable, check_budget, is_adaptive, kept_course, step_grid, tolerances
+from fm_core.course import Budget, affordable, asked_by, check_budget, is_adaptive, kept_course, step_grid, tolerances
 from fm_core.errors import BudgetError, TimeError
 from fm_core.field import Field
 from fm_core.gaussian import check_times
@@ -87,12 +87,13 @@ def _new_inversion(pipeline: Pipeline, solver: Solver, field: Field, budget: Bud
 
 def _ends(pipeline: Pipeline, solver: Solver, field: Field, final: str) -> tuple[tuple[float, float], bool, bool]:
     """First and last time, and whether a prediction meets the data and the source end."""
-    path, (low, high) = pipeline.path, field.span(solver.needs)
+    path, (low, high) = pipeline.path, field.span(asked_by(solver, pipeline.path))
     begin, end = high, low
     if isinstance(solver, TableSolver) and hasattr(path, "span"):
-        end = low = low if solver.starts_blind else max(low, path.span(solver.space, ())[0])
-        begin = min(high, path.span(solver.space, ())[1])
-        if solver.space != Prediction.VELOCITY:
+        space = solver.space_on(path)
+        end = low = low if solver.starts_blind else max(low, path.span(space, ())[0])
+        begin = min(high, path.span(space, ())[1])
+        if space != Prediction.VELOCITY:
             end = max(low, path.span(Prediction.NOISE, ())[0])
     closes = final == "data" and (high < 1.0 or bool(declared(path, "closing")))
     closed = (closes or begin < high) and Prediction.DATA in path.provides and hasattr(path, "alpha")

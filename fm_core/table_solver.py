@@ -1,15 +1,20 @@
-"""Coefficient functions as solvers."""
+"""Coefficient functions as solvers.
+
+A plan may be made for one network alone, as a calibrated one is: it then has one number of `steps` and times of its own
+in `grid`, says in `predicts` what the network must predict, and in `provenance` where it comes from. What else it asks
+of the path and of the times its coefficient function checks, which is given both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from attrs import field as attribute, frozen, validators
+from attrs import converters, field as attribute, frozen, validators
 from torch import Tensor
 
-from fm_core.errors import BudgetError, TimeError
+from fm_core.errors import BudgetError, CompatError, TimeError
 from fm_core.executing import execute
 from fm_core.gaussian import check_times
 from fm_core.plan import Plan
@@ -22,13 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["TableSolver"]
 
 
+def _kinds(names: Sequence[str]) -> tuple[Prediction, ...]:
+    return tuple(map(as_prediction, names))
+
+
 @frozen(eq=False)
 class TableSolver:
     """Makes a coefficient function a `Solver`.
 
     Args:
         plan: `plan(path, times) -> Plan`, with times float64 `(N+1,)` on the CPU, strictly monotone.
-        space: The kind of prediction that the plan uses.
+        space: The kind of prediction that the plan uses; None where that depends on the path.
         order: Order of convergence (weak order for a stochastic table).
         evals_per_step: Network evaluations of one step once the history is full.
         stochastic: Whether the plan adds noise. Such a solver needs the score to be known and cannot invert.
@@ -38,10 +47,13 @@ class TableSolver:
             < order are integrated exactly; None where there is none.
         starts_blind: Whether it can start where predictions of its space say nothing of the data (noise at α = 0). If
             not, runs start a little later.
+        steps: The one number of steps of which there is a plan; None for any.
+        predicts: What a network must predict for the plan to mean anything; empty for anything.
+        provenance: Where the table comes from: for one that was fitted to what, and how well.
     """
 
     plan: Callable[[ProbabilityPath, Tensor], Plan]
-    space: Prediction = attribute(converter=as_prediction, kw_only=True)
+    space: Prediction | None = attribute(default=None, converter=converters.optional(as_prediction), kw_only=True)
     order: int = attribute(kw_only=True, validator=validators.ge(1))
     evals_per_step: int = attribute(default=1, kw_only=True, validator=validators.ge(1))
     stochastic: bool = attribute(default=False, kw_only=True)
@@ -51,11 +63,18 @@ class TableSolver:
         default=None, kw_only=True, validator=validators.in_((None, "t", "log_snr", "noise_to_signal"))
     )
     starts_blind: bool = attribute(default=False, kw_only=True)
+    steps: int | None = attribute(default=None, kw_only=True)
+    predicts: tuple[Prediction, ...] = attribute(default=(), kw_only=True, converter=_kinds)
+    provenance: Mapping[str, Any] = attribute(factory=dict, kw_only=True)
 
     @property
     def needs(self) -> frozenset[Prediction]:
-        """The one kind of prediction that the table uses."""
-        return frozenset({self.space})
+        """The one kind of prediction that the table uses; the data, which every path gives, where that depends."""
+        return frozenset({self.space or Prediction.DATA})
+
+    def space_on(self, path: ProbabilityPath) -> Prediction:
+        """The kind of prediction that plans on this path use: as declared, else that of two steps in the middle."""
+        return self.space or self.plan(path, torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).space
 
     def prepare(self, field: Field, times: Tensor, *, final: bool = False) -> Plan:
         """The plan on this grid in the field's native space; `final` adds the data prediction that carries the last
@@ -63,14 +82,16 @@ class TableSolver:
 
         Raises:
             TimeError: For a falling grid where the solver is stochastic.
+            CompatError: For a network that predicts something else than the table was made for.
         """
         if self.stochastic and times[0] > times[-1]:
             raise TimeError(
                 f"a stochastic solver cannot invert: the grid falls from {times[0]:.6g} to {times[-1]:.6g}; "
                 "use a deterministic solver (ddim, heun, …) for inversion"
             )
+        self._require_network(field)
         plan = self.plan(field.path, times)
-        if plan.space != self.space:
+        if self.space is not None and plan.space != self.space:
             raise ValueError(f"the solver declares space {str(self.space)!r} but its plan is in {str(plan.space)!r}")
         if plan.stochastic and not self.stochastic:
             raise ValueError("the plan adds noise, but the solver does not declare it; say stochastic=True")
@@ -79,6 +100,18 @@ class TableSolver:
         if plan.space in field.arriving or not hasattr(field.path, "affine"):
             return plan
         return plan.rebase(field.path, field.native)
+
+    def _require_network(self, field: Field) -> None:
+        from fm_core.compat import Problem
+
+        if self.predicts and tuple(field.model.predicts) != self.predicts:
+            there, here = (" and ".join(kinds) for kinds in (self.predicts, field.model.predicts))
+            problem = Problem(
+                "this table was made for another network",
+                f"this network predicts {here}, and that one predicted {there}: its weights mean nothing here",
+                "calibrate this pipeline: fm.calibrate(pipe, …, nfe=…), or choose solver='auto'",
+            )
+            raise CompatError([problem])
 
     def solve(
         self,
@@ -117,8 +150,16 @@ class TableSolver:
             final: Whether the closing data prediction is part of the cost.
 
         Raises:
-            BudgetError: If even one step costs more.
+            BudgetError: If even one step costs more, or the plan's one number of steps costs anything else.
         """
+        if self.steps is not None:
+            cost = self.prepare(field, times(self.steps), final=final).nfe
+            if cost != nfe:
+                raise BudgetError(
+                    f"this table was made for {cost} predictions; got a budget of {nfe}. Give that budget, or fit a "
+                    "table to this one: fm.calibrate(pipe, …, nfe=…)"
+                )
+            return self.steps
         steps = max(1, nfe // self.evals_per_step + 1)
         while steps and (cost := self.prepare(field, times(steps), final=final).nfe) > nfe:
             steps -= 1

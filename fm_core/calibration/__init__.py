@@ -9,5 +9,6 @@ so that a pilot of trajectories ends where a fine reference takes it.
     table.py        a table by its free numbers
     rollout.py      running many tables at once, and derivatives without gradients
     fitting.py      robust Gauss–Newton with damping
-    calibrate.py    all of it: fit, check on other noise, return the better
+    trial.py        the fit against the best uncalibrated table, on other noise
+    calibrate.py    all of it: what is asked for, and the pipeline with the better
 """

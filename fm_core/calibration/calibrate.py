@@ -13,28 +13,25 @@ from torch import Tensor
 
 from fm_core import registry
 from fm_core.building import name_of
-from fm_core.calibration.contenders import Contender, contenders
-from fm_core.calibration.fitting import Fit, fit_table
 from fm_core.calibration.pilot import Pilot, closes, needs_apart, reference_ends, source_states, states_of
 from fm_core.calibration.progress import shown
-from fm_core.calibration.rollout import errors_of
-from fm_core.calibration.table import Table, free_numbers
+from fm_core.calibration.table import free_numbers
+from fm_core.calibration.trial import Trial, said, summary, trial
 from fm_core.compat import Problem
+from fm_core.drawing import whole_shape
 from fm_core.errors import BudgetError, CompatError, DataError
+from fm_core.evaluating import evaluating
 from fm_core.field import schedule_fingerprint
 from fm_core.pipeline import Pipeline
 from fm_core.protocols import declared
 from fm_core.randomness import spawn_seed
-from fm_core.sampling import evaluating, whole_shape
 from fm_core.shapes import check_batch, map_tensors
+from fm_core.straight import straight_space, times_of_clock
 
 __all__ = ["calibrate"]
 
 LEAST_PILOT = 16
 """Trajectories below which no median means anything."""
-
-TOLERATED = 1.5
-"""How many times the best uncalibrated table's root-mean-square error is let pass: a few trajectories rule it."""
 
 
 def calibrate(
@@ -45,15 +42,14 @@ def calibrate(
     x0: Tensor | None = None,
     cond: Any = None,
     seed: int = 0,
-    iterations: int = 25,
+    iterations: int = 40,
     chunk: int | None = None,
     progress: bool | None = None,
 ) -> Pipeline:
     """The pipeline with a solver fitted to its own field, guidance included, for one budget of network calls.
 
-    Times and weights of a table are chosen such that the trajectories of a pilot end where a fine reference takes them,
-    and the choice is checked on as many trajectories of other noise. If there it is no better than the best
-    uncalibrated table, that one is returned, with a warning that says so.
+    Times and weights of a table are chosen such that a pilot's trajectories end where a fine reference takes them. If
+    on as many of other noise it is no better than the best uncalibrated table, that one is returned, with a warning.
 
     Args:
         pipeline: What is calibrated; it stays as it is.
@@ -83,37 +79,11 @@ def calibrate(
     _require_pilot(x0, _steps(bare, nfe))
     with torch.no_grad(), evaluating(pipeline.model), shown(iterations, progress) as tell:
         pilot, check = (_pilot(bare, draws, cond, chunk) for draws in (x0, other))
-        rivals = sorted(contenders(bare, nfe, x0, cond), key=lambda rival: _median(rival.errors(pilot.ends)))
-        found = _beginning(rivals, bare)
-        best = _best_rival(bare, rivals, nfe, check)
-        if found is None:
-            return _uncalibrated(
-                pipeline, best[0], "no uncalibrated table of this path is of the family that is fitted"
-            )
-        begin, table = found
-        closing = closes(bare, table.space)
-        fit = _fitted(evolve(pilot, closing=closing), table, iterations, tell)
-        after = errors_of(evolve(check, closing=closing), fit.table.alone, table.space)[0]
-    rival, before = best
-    if not _better(after, before):
-        return _uncalibrated(
-            pipeline, rival, f"on other noise its errors are {_said(after)}, those of {rival.title} {_said(before)}"
-        )
-    provenance = {
-        "nfe": nfe,
-        "seed": seed,
-        "pilot": list(x0.shape),
-        "path": name_of(pipeline.path),
-        "network": name_of(pipeline.model),
-        "guidance": [name_of(guidance) for guidance in pipeline.guidance],
-        "conditional": cond is not None,
-        "begun_from": begin.title,
-        "free_numbers": free_numbers(table.steps),
-        "iterations": fit.iterations,
-        "best_uncalibrated": {"solver": rival.title, **_summary(before)},
-        "calibrated": _summary(after),
-    }
-    return pipeline.replace(solver=_solver(pipeline, fit.table, provenance), grid=None)
+        found = trial(bare, nfe, pilot, check, iterations, tell)
+    if not found.won:
+        return _uncalibrated(pipeline, found)
+    provenance = {"nfe": nfe, "seed": seed, "pilot": list(x0.shape), "conditional": cond is not None}
+    return pipeline.replace(solver=_solver(pipeline, found, provenance), grid=None)
 
 
 def _require_gaussian(pipeline: Pipeline) -> None:
@@ -165,53 +135,44 @@ def _require_pilot(x0: Tensor, steps: int) -> None:
 
 def _pilot(pipeline: Pipeline, x0: Tensor, cond: Any, chunk: int | None) -> Pilot:
     apart = needs_apart(pipeline, x0[:1] if cond is None else x0, cond)
-    ends = reference_ends(pipeline, x0, cond)
-    return Pilot(pipeline, x0, ends, cond, closing=False, apart=apart, chunk=states_of(chunk, tuple(x0.shape)))
+    ends, closing = reference_ends(pipeline, x0, cond), closes(pipeline, straight_space(pipeline.path))
+    return Pilot(pipeline, x0, ends, cond, closing=closing, apart=apart, chunk=states_of(chunk, tuple(x0.shape)))
 
 
-def _beginning(rivals: list[Contender], pipeline: Pipeline) -> tuple[Contender, Table] | None:
-    """The first that is a table of the family, in falling merit."""
-    for rival in rivals:
-        table = rival.table()
-        if table is not None:
-            return rival, table
-    return None
-
-
-def _best_rival(pipeline: Pipeline, rivals: list[Contender], nfe: int, check: Pilot) -> tuple[Contender, Tensor]:
-    """The best uncalibrated table where it counts, on other noise, and its errors there."""
-    judged = [(rival, rival.again(nfe, check.x0, check.cond).errors(check.ends)) for rival in rivals]
-    if not judged:
-        raise BudgetError(f"no uncalibrated solver runs on this pipeline with nfe={nfe}; give more calls")
-    return min(judged, key=lambda pair: _median(pair[1]))
-
-
-def _fitted(pilot: Pilot, table: Table, iterations: int, tell: Any) -> Fit:
-    """The fit to four fifths of the pilot, stopped by the last."""
-    if pilot.apart:  # what holds something of each sample is of all of them
-        return fit_table(pilot, pilot, table, iterations, tell)
-    kept = len(pilot) - max(4, len(pilot) // 5)
-    return fit_table(pilot.rows(slice(0, kept)), pilot.rows(slice(kept, len(pilot))), table, iterations, tell)
-
-
-def _solver(pipeline: Pipeline, table: Table, provenance: dict[str, Any]) -> Any:
-    """The component "calibrated" of this table: numbers, which a saved file can hold."""
-    numbers = table.alone
-    weights = [row[: s + 1] for s, row in enumerate(numbers.weights[0].tolist())]
+def _solver(pipeline: Pipeline, found: Trial, provenance: dict[str, Any]) -> Any:
+    """The component "calibrated" of a fitted table: numbers, which a saved file can hold."""
+    begin, fit, after = found.begin, found.fit, found.after
+    assert begin is not None
+    assert fit is not None
+    assert after is not None
+    numbers = fit.table.alone
     return registry.build(
         "solver",
         "calibrated",
-        space=str(table.space),
-        times=numbers.times[0].tolist(),
-        carry=numbers.carry[0].tolist(),
-        weights=weights,
+        space=str(straight_space(pipeline.path)),
+        times=times_of_clock(pipeline.path, numbers.times[0]).tolist(),
+        weights=[row[: s + 1] for s, row in enumerate(numbers.weights[0].tolist())],
         schedule=list(schedule_fingerprint(pipeline.path)),
         predicts=[str(kind) for kind in pipeline.model.predicts],
-        provenance=provenance,
+        provenance={
+            **provenance,
+            "path": name_of(pipeline.path),
+            "network": name_of(pipeline.model),
+            "guidance": [name_of(guidance) for guidance in pipeline.guidance],
+            "begun_from": begin.title,
+            "free_numbers": free_numbers(fit.table.steps),
+            "iterations": fit.iterations,
+            "best_uncalibrated": {"solver": found.rival.title, **summary(found.before)},
+            "calibrated": summary(after),
+        },
     )
 
 
-def _uncalibrated(pipeline: Pipeline, rival: Contender, why: str) -> Pipeline:
+def _uncalibrated(pipeline: Pipeline, found: Trial) -> Pipeline:
+    rival = found.rival
+    why = "no uncalibrated table of this path is of the family that is fitted"
+    if found.after is not None:
+        why = f"on other noise its errors are {said(found.after)}, those of {rival.title} {said(found.before)}"
     warnings.warn(
         f"calibration did not beat the best uncalibrated table, {rival.title}, which is what you get: {why}. Try more "
         "trajectories, other noise (seed=), or another nfe",
@@ -219,21 +180,3 @@ def _uncalibrated(pipeline: Pipeline, rival: Contender, why: str) -> Pipeline:
         stacklevel=3,
     )
     return pipeline.replace(solver=rival.pipeline.solver, grid=rival.pipeline.grid)
-
-
-def _better(after: Tensor, before: Tensor) -> bool:
-    rms = [float(errors.square().mean().sqrt()) for errors in (after, before)]
-    return _median(after) < _median(before) and rms[0] <= TOLERATED * rms[1]
-
-
-def _median(errors: Tensor) -> float:
-    return float(errors.nan_to_num(math.inf, math.inf).median())
-
-
-def _summary(errors: Tensor) -> dict[str, float]:
-    return {"median": float(errors.median()), "rms": float(errors.square().mean().sqrt())}
-
-
-def _said(errors: Tensor) -> str:
-    said = _summary(errors)
-    return f"{said['median']:.3g} in the median and {said['rms']:.3g} in the root mean square"

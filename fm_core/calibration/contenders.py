@@ -16,39 +16,31 @@ from fm_core.calibration.pilot import closes
 from fm_core.calibration.table import Table, table_of
 from fm_core.errors import FMError
 from fm_core.pipeline import Pipeline
+from fm_core.straight import straight_space
 from fm_core.table_solver import TableSolver
 
 __all__ = ["Contender", "contenders"]
 
 Part = dict[str, Any]
 
-_SHORT_ENDS: Part = {"name": "log_snr", "sigma_min": 0.02, "sigma_max": 20.0}
+
+def _straight(order: int) -> Part:
+    return {"name": "straight", "solver": {"kind": "solver", "name": "adams_pc", "order": order}}
+
+
+def _grid(name: str, **options: float) -> Part:
+    return {"name": "straight", "grid": {"kind": "grid", "name": name, **options}}
+
+
 _TABLES: tuple[tuple[Part, tuple[Part | None, ...]], ...] = (
     ({"name": "auto"}, (None,)),
+    (_straight(2), (_grid("power", exponent=1.1), _grid("beta", alpha=0.6, beta=0.8))),
+    (_straight(3), (_grid("power", exponent=1.25), _grid("beta", alpha=0.6, beta=0.6))),
+    (_straight(4), (*(_grid("power", exponent=p) for p in (1.25, 1.5, 2.0)), _grid("beta", alpha=0.8, beta=0.8))),
+    (_straight(5), (_grid("power", exponent=1.5), _grid("beta", alpha=0.8, beta=0.8))),
     (
-        {"name": "adams_pc", "order": 4},
-        (
-            {"name": "power", "exponent": 1.25},
-            {"name": "power", "exponent": 1.5},
-            {"name": "power", "exponent": 2.0},
-            {"name": "beta", "alpha": 0.8, "beta": 0.85},
-            _SHORT_ENDS,
-        ),
-    ),
-    (
-        {"name": "adams_pc", "order": 5},
-        ({"name": "beta", "alpha": 0.8, "beta": 0.8}, {"name": "power", "exponent": 2.0}),
-    ),
-    (
-        {"name": "adams_pc", "order": 2},
-        ({"name": "power", "exponent": 1.25}, {"name": "beta", "alpha": 0.8, "beta": 0.8}),
-    ),
-    *(
-        (
-            {"name": "multistep", "space": "data", "variable": variable, "order": order, "corrector": order + 1},
-            ({"name": "log_snr"}, _SHORT_ENDS),
-        )
-        for variable, order in (("t", 2), ("t", 3), ("sigma", 2))
+        {"name": "multistep", "space": "data", "variable": "sigma", "order": 2, "corrector": 3},
+        ({"name": "log_snr"}, {"name": "log_snr", "sigma_min": 0.02, "sigma_max": 20.0}),
     ),
     ({"name": "dpm_solver_pp", "order": 3}, ({"name": "log_snr"}, {"name": "karras"})),
     ({"name": "unipc", "order": 3}, ({"name": "log_snr"}, {"name": "shift", "shift": 0.5})),
@@ -86,7 +78,10 @@ class Contender:
         solver, path = self.pipeline.solver, self.pipeline.path
         if not isinstance(solver, TableSolver):
             return None
-        return table_of(solver.plan(path, self.times[:-1] if closes(self.pipeline, solver.space) else self.times), path)
+        closing = closes(self.pipeline, solver.space_on(path))
+        if closing != closes(self.pipeline, straight_space(path)):
+            return None
+        return table_of(solver.plan(path, self.times[:-1] if closing else self.times), path)
 
 
 def contenders(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any) -> Iterator[Contender]:

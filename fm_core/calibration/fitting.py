@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fm_core.calibration.pilot import Pilot
 from fm_core.calibration.rollout import errors_of, jacobian
-from fm_core.calibration.table import Table, Tables
+from fm_core.calibration.table import Table, Tables, free_numbers
 
 __all__ = ["Fit", "fit_table", "robust"]
 
@@ -78,20 +78,20 @@ def fit_table(
     tiny = torch.finfo(torch.float64).tiny
     small = min(3e-2, max(1e-6, 3 * math.sqrt(torch.finfo(pilot.x0.dtype).eps)))
     damping, waited, done = FIRST_DAMPING, 0, 0
-    errors = errors_of(pilot, table.alone, table.space)[0]
-    best, least = table, errors_of(validation, table.alone, table.space)[0]
+    errors = errors_of(pilot, table.alone)[0]
+    best, least = table, errors_of(validation, table.alone)[0]
     while done < iterations and waited < PATIENCE and damping < GIVEN_UP:
         done += 1
         scale = max(float(errors.median()), tiny)
         normal, slope = _normal_equations(pilot, table, errors, scale, small)
         tried = [_step(table, normal, slope, damping * factor) for factor in DAMPINGS]
-        found = errors_of(pilot, _together(tried), table.space)
+        found = errors_of(pilot, _together(tried))
         losses = robust(found, scale)
         k = int(losses.argmin())
         waited += 1
         if losses[k] < robust(errors, scale):
             table, errors, damping = tried[k], found[k], max(damping * DAMPINGS[k], LEAST_DAMPING)
-            seen = errors_of(validation, table.alone, table.space)[0]
+            seen = errors_of(validation, table.alone)[0]
             before, after = float(robust(least, scale)), float(robust(seen, scale))
             waited = 0 if after < before - GAIN else waited
             best, least = (table, seen) if after < before else (best, least)
@@ -104,7 +104,7 @@ def fit_table(
 def _normal_equations(pilot: Pilot, table: Table, errors: Tensor, scale: float, small: float) -> tuple[Tensor, Tensor]:
     """H and g, accumulated over parts of the pilot."""
     weights = 1 / (errors.square() + scale**2)
-    count = table.steps + table.steps * (table.steps + 1) // 2
+    count = free_numbers(table.steps) + 1  # the gaps' common factor is none
     normal, slope = errors.new_zeros(count, count), errors.new_zeros(count)
     for rows, part in pilot.parts(count * (table.steps + 2), HELD):
         ends, slopes = jacobian(part, table, small)
@@ -126,4 +126,4 @@ def _step(table: Table, normal: Tensor, slope: Tensor, damping: float) -> Table:
 
 def _together(tables: list[Table]) -> Tables:
     alone = [table.alone for table in tables]
-    return Tables(*(torch.cat(parts) for parts in zip(*((t.times, t.carry, t.weights) for t in alone), strict=True)))
+    return Tables(*(torch.cat(parts) for parts in zip(*((t.times, t.weights) for t in alone), strict=True)))

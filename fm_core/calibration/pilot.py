@@ -17,17 +17,36 @@ from fm_core.prediction import Prediction
 from fm_core.protocols import declared
 from fm_core.randomness import BlockGenerator
 from fm_core.shapes import map_tensors, time_dtype
+from fm_core.straight import clock, straight_space, straight_velocity, times_of_clock
 
-__all__ = ["Pilot", "closes", "needs_apart", "reference_ends", "source_states", "states_of"]
+__all__ = ["Grids", "Pilot", "closes", "needs_apart", "reference_ends", "source_states", "states_of"]
 
 REFERENCE = (80, 160, 320, 640, 1280)
 """Predictions of the reference, until two in turn agree."""
 
-AGREED = 1e-5
-"""Two references agree where their median distance is less than this part of the ends' size."""
+AGREED = 1e-6
+"""Two references agree where their median distance is less than this part of the ends' size, or 30 roundings."""
 
 ROOM = 2**18
 """Numbers in one batch for the network, unless said otherwise."""
+
+
+@frozen(eq=False)
+class Grids:
+    """The times of V tables on a path, and what takes predictions there to straight velocities, float64.
+
+    Args:
+        kind: What is asked for.
+        times: t, `(V, N+1)`.
+        scale: κ, `(V, N+1)`.
+        m, k: `u = m·x + k·p`, `(V, N)`.
+    """
+
+    kind: Prediction
+    times: Tensor
+    scale: Tensor
+    m: Tensor
+    k: Tensor
 
 
 @frozen(eq=False)
@@ -64,10 +83,32 @@ class Pilot:
         """A field of its own for one run."""
         return Field(self.pipeline.model, self.pipeline.path, self.guidance)
 
-    def start(self, t: Tensor) -> Tensor:
-        """First states at a time, `(B, E)`, float64."""
-        scale: Tensor = self.pipeline.path.sigma(t)  # type: ignore[attr-defined]
-        return self.x0.flatten(1).to(torch.float64) * scale.to(self.x0.device)
+    def grids(self, clocks: Tensor) -> Grids:
+        """The times of V tables, given in straight coordinates τ, `(V, N+1)`."""
+        path = self.pipeline.path
+        times = times_of_clock(path, clocks)
+        scale = clock(path, times)[1]
+        kind = straight_space(path)
+        m, k = straight_velocity(path, times[:, :-1], kind)
+        device = self.x0.device
+        return Grids(kind, *(part.to(device) for part in (times, scale, m, k)))
+
+    def start(self, grids: Grids) -> Tensor:
+        """First states y, `(B, E)`, float64."""
+        sigma: Tensor = self.pipeline.path.sigma(grids.times[0, 0])  # type: ignore[attr-defined]
+        return self.x0.flatten(1).to(torch.float64) * (sigma / grids.scale[0, 0])
+
+    def velocity(self, field: Field, y: Tensor, grids: Grids, s: int) -> Tensor:
+        """Straight velocities at states y `(V, B, E)` of the s-th times, `(V, B, E)`."""
+        some = slice(len(y))
+        x = grids.scale[some, s, None, None] * y
+        answer = self._asked(field, x, grids.times[some, s], grids.times[some, s + 1], grids.kind)
+        return grids.m[some, s, None, None] * x + grids.k[some, s, None, None] * answer
+
+    def end(self, field: Field, y: Tensor, grids: Grids) -> Tensor:
+        """Where the runs end that have come to y `(V, B, E)`: there, or at the data prediction."""
+        x, last = grids.scale[:, -1, None, None] * y, grids.times[:, -1]
+        return self._asked(field, x, last, torch.ones_like(last), Prediction.DATA) if self.closing else x
 
     def rows(self, rows: slice) -> Pilot:
         """These trajectories alone."""
@@ -83,12 +124,12 @@ class Pilot:
             rows = slice(first, min(first + size, len(self)))
             yield rows, self if rows.stop - rows.start == len(self) else self.rows(rows)
 
-    def ask(self, field: Field, y: Tensor, t: Tensor, until: Tensor, kind: Prediction) -> Tensor:
-        """Predictions at states y `(V, B, E)` and times `(V,)`, `(V, B, E)`, in batches of at most `chunk` states."""
+    def _asked(self, field: Field, x: Tensor, t: Tensor, until: Tensor, kind: Prediction) -> Tensor:
+        """Predictions at states x `(V, B, E)` and times `(V,)`, `(V, B, E)`, in batches of at most `chunk` states."""
         several = 1 if self.apart else max(1, self.chunk // len(self))
         answers = [
-            self._ask(field, y[v : v + several], t[v : v + several], until[v : v + several], kind)
-            for v in range(0, len(y), several)
+            self._ask(field, x[v : v + several], t[v : v + several], until[v : v + several], kind)
+            for v in range(0, len(x), several)
         ]
         return answers[0] if len(answers) == 1 else torch.cat(answers)
 
@@ -138,16 +179,14 @@ def reference_ends(pipeline: Pipeline, x0: Tensor, cond: Any) -> Tensor:
     Raises:
         DataError: If more than half of them end nowhere.
     """
-    if closes(pipeline, Prediction.VELOCITY):  # steps without end towards σ = 0: short in log-SNR, to the last one
-        fine = pipeline.replace(solver={"name": "dpm_solver_pp", "order": 3}, grid="log_snr")
-    else:
-        fine = pipeline.replace(solver="auto", grid=None)
+    fine = pipeline.replace(solver="auto", grid=None)
+    agreed = max(AGREED, 30 * torch.finfo(x0.dtype).eps)
     last: Tensor | None = None
     for steps in REFERENCE:
         ends = fine.sample(x0=x0, cond=cond, steps=steps, seed=0, throw=False).x.flatten(1).to(torch.float64)
         if last is not None:
             distance = (ends - last).square().mean(1).sqrt().nan_to_num(math.inf, math.inf)
-            if float(distance.median()) <= AGREED * float(ends[distance.isfinite()].square().mean().sqrt()):
+            if float(distance.median()) <= agreed * float(ends[distance.isfinite()].square().mean().sqrt()):
                 break
         last = ends
     if int(ends.isfinite().all(1).sum()) * 2 <= len(ends):

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from fm_core.calibration.pilot import Pilot
-from fm_core.calibration.table import Table, Tables
-from fm_core.prediction import Prediction
+from fm_core.calibration.table import Table, Tables, tables_at
 
 __all__ = ["ends_of", "errors_of", "jacobian"]
 
@@ -20,46 +19,43 @@ HELD = 2**24
 """Numbers that the histories of all tables may hold at once."""
 
 
-def ends_of(pilot: Pilot, tables: Tables, space: Prediction, changed: Tensor | None = None) -> Tensor:
+def ends_of(pilot: Pilot, tables: Tables, changed: Tensor | None = None) -> Tensor:
     """Where V tables take the pilot, `(V, B, E)`, float64.
 
     Args:
         pilot: Trajectories.
         tables: The tables.
-        space: What they weigh.
         changed: The first row in which a table differs from the first one, `(V,)`, falling nowhere; 0 by default.
     """
     if pilot.apart and len(tables) > 1:
-        return torch.cat([ends_of(pilot, tables[v : v + 1], space) for v in range(len(tables))])
+        return torch.cat([ends_of(pilot, tables[v : v + 1]) for v in range(len(tables))])
     changed = torch.zeros(len(tables), dtype=torch.long) if changed is None else changed
-    steps = tables.carry.shape[1]
-    parts = [_run(part, tables, space, changed) for _, part in pilot.parts(len(tables) * (steps + 1), HELD)]
+    steps = tables.weights.shape[1]
+    parts = [_run(part, tables, changed) for _, part in pilot.parts(len(tables) * (steps + 1), HELD)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def errors_of(pilot: Pilot, tables: Tables, space: Prediction) -> Tensor:
+def errors_of(pilot: Pilot, tables: Tables) -> Tensor:
     """The root-mean-square error of every trajectory's end, `(V, B)`."""
-    return (ends_of(pilot, tables, space) - pilot.ends).square().mean(2).sqrt()
+    return (ends_of(pilot, tables) - pilot.ends).square().mean(2).sqrt()
 
 
-def _run(pilot: Pilot, tables: Tables, space: Prediction, changed: Tensor) -> Tensor:
-    many, steps = tables.carry.shape
-    times, carry, weights = (x.to(pilot.x0.device) for x in (tables.times, tables.carry, tables.weights))
-    field, start = pilot.field(), pilot.start(tables.times[0, 0])
+def _run(pilot: Pilot, tables: Tables, changed: Tensor) -> Tensor:
+    many, steps = tables.weights.shape[:2]
+    grids, weights = pilot.grids(tables.times), tables.weights.to(pilot.x0.device)
+    field, start = pilot.field(), pilot.start(grids)
     y = start.expand(many, *start.shape).clone()
     history = start.new_zeros(many, steps, *start.shape)
     for s in range(steps):
         moved = max(1, int((changed < s).sum()))  # those that stand elsewhere than the first table by now
         active = max(1, int((changed <= s).sum()))
-        history[:moved, s] = pilot.ask(field, y[:moved], times[:moved, s], times[:moved, s + 1], space)
+        history[:moved, s] = pilot.velocity(field, y[:moved], grids, s)
         if active > moved:
             history[moved:active, : s + 1] = history[:1, : s + 1]
             y[moved:active] = y[:1]
         step = torch.bmm(weights[:active, s : s + 1, : s + 1], history[:active, : s + 1].flatten(2))
-        y[:active] = carry[:active, s, None, None] * y[:active] + step.reshape(active, *start.shape)
-    if not pilot.closing:
-        return y
-    return pilot.ask(field, y, times[:, -1], torch.ones_like(times[:, -1]), Prediction.DATA)
+        y[:active] += step.reshape(active, *start.shape)
+    return pilot.end(field, y, grids)
 
 
 def jacobian(pilot: Pilot, table: Table, small: float) -> tuple[Tensor, Tensor]:
@@ -80,8 +76,8 @@ def jacobian(pilot: Pilot, table: Table, small: float) -> tuple[Tensor, Tensor]:
     shares[torch.arange(steps - 1, count), rows, columns] += small
     changed = torch.cat([inner, rows])  # time s is first felt where the step before it ends
     order = changed.argsort(stable=True)
-    tables = table.at(torch.cat([base[None], times[order]]), torch.cat([table.shares[None], shares[order]]))
-    ends = ends_of(pilot, tables, table.space, torch.cat([changed.new_zeros(1), changed[order]]))
+    tables = tables_at(torch.cat([base[None], times[order]]), torch.cat([table.shares[None], shares[order]]))
+    ends = ends_of(pilot, tables, torch.cat([changed.new_zeros(1), changed[order]]))
     slopes = torch.empty_like(ends[1:])
     slopes[order.to(ends.device)] = ends[1:] - ends[:1]
     slopes[: steps - 1] /= (small * shortest).to(slopes)[:, None, None]
@@ -91,7 +87,7 @@ def jacobian(pilot: Pilot, table: Table, small: float) -> tuple[Tensor, Tensor]:
 
 
 def _times_by_gaps(table: Table) -> Tensor:
-    """∂t_s/∂g_i = (t_N − t_0)·π_i·(1[i < s] − Σ_{k<s} π_k) with π = softmax(g), `(N−1, N)`."""
+    """∂τ_s/∂g_i = (τ_N − τ_0)·π_i·(1[i < s] − Σ_{k<s} π_k) with π = softmax(g), `(N−1, N)`."""
     portion = table.gaps.softmax(0)
     before = torch.ones(table.steps, table.steps, dtype=torch.float64).tril()[:-1]
     return (table.ends[1] - table.ends[0]) * portion * (before - portion.cumsum(0)[:-1, None])

@@ -1,137 +1,120 @@
-"""The choice of a table and a grid, and the solver that makes it."""
+"""Tables of the linear path on every Gaussian path, and the choice of one by path and number of steps."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, final
 
 import torch
-from attrs import field as attribute, frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
-from fm_core import Field, Plan, Prediction, ProbabilityPath, TableSolver, TimeGrid, build
-from fm_core.executing import execute
-from fm_core.gaussian import check_times
-from fm_core.protocols import OnStep, declared
+from fm_core import Plan, Prediction, ProbabilityPath, Solver, TableSolver, TimeGrid, build
+from fm_core.straight import clock, straight_space, straightened, times_of_clock
 
-__all__ = ["Auto", "AutoGrid", "auto", "choice"]
+__all__ = ["AutoGrid", "StraightGrid", "auto", "auto_plan", "choice", "straight"]
 
 Part = tuple[str, tuple[tuple[str, Any], ...]]
 """A registry name with its options."""
 
-BEND = 1e-3
-"""How far α or σ may stray from a straight line at t = 1/2."""
-
 MANY = 10**9
 
 
-def _interpolating(variable: str, order: int) -> Part:
-    """The data interpolated in a variable, with a corrector of one order more."""
-    options = (("space", "data"), ("variable", variable), ("order", order), ("corrector", order + 1))
-    return "multistep", options
+def _adams(order: int) -> Part:
+    return "adams_pc", (("order", order),)
 
 
-_RULES: dict[str, tuple[tuple[int, Part, Part], ...]] = {
-    "straight": (
-        (8, ("adams_pc", (("order", 4),)), ("power", (("exponent", 1.25),))),
-        (14, ("adams_pc", (("order", 4),)), ("beta", (("alpha", 0.8), ("beta", 0.85)))),
-        (MANY, ("adams_pc", (("order", 5),)), ("beta", (("alpha", 0.8), ("beta", 0.8)))),
+def _beta(alpha: float, beta: float) -> Part:
+    return "beta", (("alpha", alpha), ("beta", beta))
+
+
+_RULES: dict[Prediction, tuple[tuple[int, Part, Part], ...]] = {
+    Prediction.VELOCITY: (
+        (7, _adams(2), _beta(0.6, 0.8)),
+        (8, _adams(4), ("power", (("exponent", 1.25),))),
+        (14, _adams(4), _beta(0.8, 0.8)),
+        (MANY, _adams(5), _beta(0.8, 0.8)),
     ),
-    "curved": (
-        (7, ("adams_pc", (("order", 4),)), ("power", (("exponent", 2.0),))),
-        (MANY, ("adams_pc", (("order", 5),)), ("power", (("exponent", 2.0),))),
-    ),
-    "diffusion": (
-        (6, _interpolating("t", 2), ("log_snr", (("sigma_min", 0.02), ("sigma_max", 20.0)))),
-        (30, _interpolating("t", 3), ("log_snr", (("sigma_min", 0.02), ("sigma_max", 20.0)))),
-        (MANY, _interpolating("t", 3), ("power", (("exponent", 2.0),))),
-    ),
-    "closing": (
-        (24, _interpolating("sigma", 2), ("log_snr", ())),
-        (MANY, ("unipc", (("order", 3),)), ("shift", (("shift", 0.5),))),
+    # At the source of a diffusion what a network says of the data is divided by a small α, and so are its errors.
+    Prediction.DATA: (
+        (7, _adams(2), _beta(0.6, 0.6)),
+        (MANY, _adams(3), _beta(0.6, 0.6)),
     ),
 }
-"""By family of paths: up to how many steps, the table, the grid."""
+"""By what tables ask for on a path: up to how many steps, the table, the grid."""
 
 
-def choice(path: ProbabilityPath, steps: int) -> tuple[TableSolver, TimeGrid]:
-    """The table and the grid for a path and a number of steps."""
-    solver, grid = next((solver, grid) for most, solver, grid in _RULES[_family(path)] if steps <= most)
-    return _built("solver", *solver), _built("grid", *grid)
-
-
-def _family(path: ProbabilityPath) -> str:
-    """What decides about tables: where the velocity ends, and whether α and σ are straight lines."""
-    if declared(path, "closing"):
-        return "closing"
-    if hasattr(path, "span") and path.span(Prediction.VELOCITY, (Prediction.VELOCITY,))[1] < 1.0:
-        return "diffusion"
-    levels = [getattr(path, name) for name in ("alpha", "sigma") if hasattr(path, name)]
-    t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
-    bends = [level(t)[1] - level(t)[[0, 2]].mean() for level in levels]
-    return "curved" if any(abs(float(bend)) > BEND for bend in bends) else "straight"
+def choice(path: ProbabilityPath, steps: int) -> tuple[TableSolver, StraightGrid]:
+    """The table of the linear path and the grid for a path and a number of steps."""
+    rules = _RULES[straight_space(path)]
+    solver, grid = next((solver, grid) for most, solver, grid in rules if steps <= most)
+    return _built("solver", *solver), StraightGrid(_built("grid", *grid))
 
 
 @functools.cache
-def _built(kind: str, name: str, options: tuple[tuple[str, Any], ...]) -> Any:
+def _built(kind: str, name: str, options: tuple[tuple[str, Any], ...] = ()) -> Any:
     return build(kind, name, **dict(options))
+
+
+def _linear_plan(solver: TableSolver, path: ProbabilityPath, times: Tensor) -> Plan:
+    plan = solver.plan(_built("path", "linear"), clock(path, times)[0])
+    return straightened(plan, path, times)
+
+
+def straight(solver: Solver) -> TableSolver:
+    """A table of the linear path's velocities, on every Gaussian path: in straight coordinates.
+
+    Args:
+        solver: Such a table: any Runge–Kutta or Adams method.
+
+    Raises:
+        ValueError: For a solver that is no table of velocities.
+    """
+    if not isinstance(solver, TableSolver) or solver.space != Prediction.VELOCITY or solver.steps is not None:
+        raise ValueError(f"straight coordinates are for tables of velocities: adams_pc, heun, …; got {solver!r}")
+    grid = None if solver.grid is None else StraightGrid(solver.grid)
+    return evolve(solver, plan=functools.partial(_linear_plan, solver), space=None, grid=grid)
+
+
+@final
+@frozen
+class StraightGrid:
+    """A grid of the linear path, at the same noise levels on any other.
+
+    Args:
+        grid: The grid.
+    """
+
+    grid: TimeGrid
+
+    def times(self, path: ProbabilityPath, steps: int, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+        """Grid of `steps` steps over `span`, `(steps + 1,)`, float64."""
+        ends = torch.tensor(span, dtype=torch.float64)
+        low, high = clock(path, ends)[0].tolist()
+        tau = self.grid.times(_built("path", "linear"), steps, (low, high))
+        return torch.cat([ends[:1], times_of_clock(path, tau[1:-1]), ends[1:]])
 
 
 @final
 @frozen
 class AutoGrid:
-    """The grid that goes with the table."""
+    """The grid that goes with the table of so many steps."""
 
     def times(self, path: ProbabilityPath, steps: int, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
         """Grid of `steps` steps over `span`, `(steps + 1,)`, float64."""
         return choice(path, steps)[1].times(path, steps, span)
 
 
-@final
-@frozen(eq=False)
-class Auto:
-    """A table solver that is chosen when path and number of steps are known."""
+def auto_plan(path: ProbabilityPath, times: Tensor) -> Plan:
+    """The table that is chosen for path and number of steps, on any grid.
 
-    grid: TimeGrid = attribute(factory=AutoGrid)
-
-    needs = frozenset({Prediction.DATA})
-    space = Prediction.DATA
-    order = 2
-    evals_per_step = 1
-    stochastic = False
-    starts_blind = False
-
-    def plan(self, path: ProbabilityPath, times: Tensor) -> Plan:
-        """The table on a grid, in its own space."""
-        return choice(path, len(times) - 1)[0].plan(path, times)
-
-    def prepare(self, field: Field, times: Tensor, *, final: bool = False) -> Plan:
-        """The table on a grid in the field's native space; `final` adds the closing data prediction."""
-        return choice(field.path, len(times) - 1)[0].prepare(field, times, final=final)
-
-    def solve(
-        self,
-        field: Field,
-        x: Tensor,
-        times: Tensor,
-        *,
-        cond: Any = None,
-        generator: torch.Generator | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Carries states x `(B, *D)` along the field from `times[0]` to `times[-1]`."""
-        plan = self.prepare(field, check_times(times))
-        return execute(plan, field, x, cond=cond, generator=generator, on_step=on_step)
-
-    def steps_for(self, field: Field, nfe: int, times: Callable[[int], Tensor], *, final: bool = False) -> int:
-        """The most steps within so many network calls: as many, less the closing prediction."""
-        steps = nfe - final
-        if steps < 1:
-            return choice(field.path, 1)[0].steps_for(field, nfe, times, final=final)
-        return steps
+    Args:
+        path: Gaussian path.
+        times: Grid, float64, `(N+1,)`, strictly monotone.
+    """
+    return _linear_plan(choice(path, len(times) - 1)[0], path, times)
 
 
-def auto() -> Auto:
-    """The solver that chooses its table and grid by the path and the number of steps."""
-    return Auto()
+def auto() -> TableSolver:
+    """The solver that chooses its table and its grid by path and number of steps, in straight coordinates."""
+    return TableSolver(auto_plan, order=2, grid=AutoGrid())

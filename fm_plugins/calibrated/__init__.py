@@ -1,6 +1,6 @@
 """Calibrated tables: fixed times and weights, fitted to one network's field by `fm_core.calibration`.
 
-    y_{s+1} = a_s·y_s + Σ_{j≤s} b_sj·p_j,    p_j = field(y_j, t_j)
+    y_{s+1} = y_s + Σ_{j≤s} b_sj·u_j,    y = x/(α + σ),    u_j = E[x1 − x0 | y_j, t_j]
 
 A calibrated table is right for one path, one kind of prediction and one number of network calls, and refuses all
 others. It is data: its options are numbers, so a saved pipeline holds it, and a plugin can publish it, as
@@ -28,7 +28,6 @@ def fm_components() -> list[Component]:
             example={
                 "space": "velocity",
                 "times": [0.0, 0.5, 1.0],
-                "carry": [1.0, 1.0],
                 "weights": [[0.5], [-0.25, 0.75]],
             },
         )

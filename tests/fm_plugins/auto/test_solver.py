@@ -12,7 +12,7 @@ from fm_core import registry
 from fm_core.errors import BudgetError
 from fm_core.randomness import make_generator
 from fm_core.testing import GaussianMixture
-from fm_plugins.auto.solver import choice
+from fm_plugins.auto.solver import choice, straight
 
 MIXTURE = GaussianMixture(torch.tensor([[2.0, 0.0], [-1.0, 1.5], [0.0, -2.0]]), torch.tensor([0.3, 0.2, 0.4]))
 KINDS = {"linear": "velocity", "cosine": "velocity", "vp": "noise", "ve": "noise", "edm": "data"}
@@ -33,7 +33,7 @@ def _ends(name: str, solver: Any, grid: Any = None, **budget: int) -> fm.Samples
 def test_it_is_the_table_that_it_chooses(name: str, nfe: int) -> None:
     drawn = _ends(name, "auto", nfe=nfe)
     solver, grid = choice(fm.build("path", name), len(drawn.times) - 1 - (name in {"ve", "edm"}))
-    plain = _ends(name, solver, grid, nfe=nfe)
+    plain = _ends(name, straight(solver), grid, nfe=nfe)
     assert drawn.nfe == plain.nfe == nfe
     assert torch.equal(drawn.x, plain.x)
 
@@ -51,15 +51,24 @@ def test_it_is_better_than_heun_and_ddim(name: str) -> None:
             assert own < median(_ends(name, solver, nfe=nfe)) / 2, (solver, nfe)
 
 
-def test_the_choice_knows_the_path_by_its_schedule_alone(paths: dict[str, Any]) -> None:
-    spaces = {name: str(choice(path, 10)[0].space) for name, path in paths.items()}
+def test_it_errs_alike_on_paths_of_a_kind() -> None:
+    """The same data and noise: paths are one another's in straight coordinates."""
+    medians = []
+    for name in ("linear", "cosine"):
+        fine = _ends(name, "auto", steps=320).x
+        medians.append(float((_ends(name, "auto", nfe=10).x - fine).square().mean(1).sqrt().median()))
+    assert medians[0] == pytest.approx(medians[1], rel=1e-3)
+
+
+def test_every_number_of_steps_has_a_table(paths: dict[str, Any]) -> None:
+    solver = fm.build("solver", "auto")
+    spaces = {name: str(solver.space_on(path)) for name, path in paths.items()}
     assert spaces["linear"] == spaces["linear_sigma_min"] == spaces["cosine"] == "velocity"
     assert spaces["vp"] == "data"
     for path in paths.values():
         for steps in (1, 2, 7, 8, 15, 31):
-            solver, grid = choice(path, steps)
-            times = grid.times(path, steps, (0.01, 0.99))
-            assert len(solver.plan(path, times).times) == steps + 1
+            times = solver.grid.times(path, steps, (0.01, 0.99))
+            assert solver.plan(path, times).times == tuple(times.tolist())
 
 
 def test_a_budget_that_affords_nothing_is_refused() -> None:

@@ -1,0 +1,96 @@
+"""Straight coordinates: every Gaussian path is the linear one, at other times and another scale.
+
+    x_t = α·x1 + σ·x0 = κ·(τ·x1 + (1 − τ)·x0)    with κ = α + σ and τ = α/(α + σ)
+
+so y = x_t/κ follows the linear path, on its own clock τ, and dy/dτ = u = E[x1 − x0 | x_t]. The data prediction knows
+nothing of κ and τ. Hence a table for velocities of the linear path is one for every Gaussian path, with the same errors
+on the same data, written in any prediction p = a·x1 + b·x0 of that path by
+
+    u = m·x_t + k·p,    m = (a + b)/(α·b − σ·a),    k = −(α + σ)/(α·b − σ·a).
+
+References:
+    Karras et al. 2022, section 2 and appendix B (scale and time of a flow are free). https://arxiv.org/abs/2206.00364
+    Liu et al. 2023, proposition 3.4 (curved interpolations by straight ones). https://arxiv.org/abs/2209.03003
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fm_core.levels import levels
+from fm_core.plan import Plan, Row
+from fm_core.prediction import Prediction
+from fm_core.protocols import ProbabilityPath
+
+__all__ = ["clock", "straight_space", "straight_velocity", "straightened", "times_of_clock"]
+
+
+def clock(path: ProbabilityPath, times: Tensor) -> tuple[Tensor, Tensor]:
+    """τ and κ at times of any shape, float64.
+
+    Raises:
+        CompatError: If the path is not Gaussian.
+    """
+    alpha, sigma = levels(path, times)
+    return alpha / (alpha + sigma), alpha + sigma
+
+
+def times_of_clock(path: ProbabilityPath, tau: Tensor) -> Tensor:
+    """The times at which the clock shows τ, float64, of any shape."""
+    return path.t_of_log_snr(2 * (tau.log() - (1 - tau).log()))  # type: ignore[attr-defined,no-any-return]
+
+
+def straight_space(path: ProbabilityPath) -> Prediction:
+    """What the tables of a path ask for: its velocity if that is finite to both ends, else the data."""
+    ends = path.span(Prediction.VELOCITY, (Prediction.VELOCITY,))  # type: ignore[attr-defined]
+    return Prediction.VELOCITY if ends == (0.0, 1.0) else Prediction.DATA
+
+
+def straight_velocity(path: ProbabilityPath, times: Tensor, src: Prediction) -> tuple[Tensor, Tensor]:
+    """Coefficients (m, k) of `u = m·x_t + k·p` for a prediction p, float64, of the shape of `times`."""
+    (data, of_data), (noise, of_noise) = (
+        path.affine(times, src=src, dst=kind)  # type: ignore[attr-defined]
+        for kind in (Prediction.DATA, Prediction.NOISE)
+    )
+    return data - noise, of_data - of_noise
+
+
+def straightened(plan: Plan, path: ProbabilityPath, times: Tensor, space: Prediction | None = None) -> Plan:
+    """The table on a path that a table of the linear path is.
+
+    Args:
+        plan: On velocities of the linear path, its grid points at τ of `times`.
+        path: Gaussian path.
+        times: The grid, `(N+1,)`.
+        space: What it asks for on this path; that of `straight_space` by default.
+    """
+    space = straight_space(path) if space is None else space
+    own = _own_times(plan, path, times)
+    scale = clock(path, own)[1].tolist()
+    asked = list(plan.evaluated)
+    m, k = (part.tolist() for part in straight_velocity(path, own[asked], space))
+    of_state, of_prediction = dict(zip(asked, m, strict=True)), dict(zip(asked, k, strict=True))
+    rows = []
+    for s, row in enumerate(plan.rows, 1):
+        states = {j: weight / scale[j] for j, weight in row.states}
+        for j, weight in row.predictions:
+            states[j] = states.get(j, 0.0) + weight * of_state[j]
+        rows.append(
+            Row(
+                own[s].item(),
+                tuple((j, scale[s] * weight) for j, weight in sorted(states.items()) if weight),
+                tuple((j, scale[s] * weight * of_prediction[j]) for j, weight in row.predictions),
+                scale[s] * row.noise,
+                row.accepted,
+            )
+        )
+    return Plan(space, own[0].item(), rows)
+
+
+def _own_times(plan: Plan, path: ProbabilityPath, times: Tensor) -> Tensor:
+    """The time of every state: at grid points the grid's own, to the last bit."""
+    tau = torch.tensor(plan.state_times, dtype=torch.float64)
+    at = dict(zip(plan.times, times.tolist(), strict=True))
+    inverse = times_of_clock(path, tau).tolist()
+    return torch.tensor([at.get(key, t) for key, t in zip(tau.tolist(), inverse)], dtype=torch.float64)
