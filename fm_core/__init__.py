@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fm_core.bench.recommending import Recommendation as Recommendation, recommend as recommend
     from fm_core.calibration.calibrate import calibrate as calibrate
     from fm_core.compat import Problem as Problem
     from fm_core.encoding import Encoded as Encoded
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from fm_core.transitions import Transitions as Transitions, transition_log_prob as transition_log_prob
 
 _HOME = {
+    "bench.recommending": ("Recommendation", "recommend"),
     "calibration.calibrate": ("calibrate",),
     "compat": ("Problem",),
     "encoding": ("Encoded",),

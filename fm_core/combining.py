@@ -51,7 +51,8 @@ def product(matrix: Tensor, terms: Sequence[Tensor]) -> Sequence[Tensor]:
 def combine(weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:
     """`Σ w_k·x_k` as a new tensor."""
     first = terms[0]
-    if len(terms) > 2 and first.numel() >= LARGE and _blockwise(terms):
+    passes = len(terms) - (weights[0] == 1.0)
+    if passes > 1 and first.numel() >= LARGE and _blockwise(terms):
         total = torch.empty_like(first)
         size = BLOCK * torch.get_num_threads()
         blocks = [torch.split(x.detach().view(-1), size) for x in terms]

@@ -34,14 +34,16 @@ from torch import Tensor
 
 from fm_core.course import Budget, solver_of, solver_title
 from fm_core.divergence import located
+from fm_core.drawing import state_kind
 from fm_core.errors import BudgetError, ShapeError, TimeError
+from fm_core.evaluating import evaluating
 from fm_core.executing import execute
 from fm_core.field import Field
 from fm_core.gaussian import check_times
 from fm_core.inversion import Inversion, inversion_of
 from fm_core.prediction import Prediction
 from fm_core.protocols import OnStep, Solver, declared
-from fm_core.sampling import evaluating, of_rows, state_kind
+from fm_core.sampling import of_rows
 from fm_core.shapes import check_batch, map_tensors
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from fm_core.building import origin, remember
 from fm_core.compat import Problem, problems
 from fm_core.encoding import encode
 from fm_core.errors import CompatError, DataError, DivergenceError, ShapeError, UnknownNameError, did_you_mean
+from fm_core.evaluating import evaluating
 from fm_core.field import Field, Model
 from fm_core.fit.checkpoint import save
 from fm_core.fit.trainer import fit
@@ -38,7 +39,7 @@ from fm_core.protocols import (
     span_of,
 )
 from fm_core.randomness import make_generator
-from fm_core.sampling import evaluating, sample
+from fm_core.sampling import sample
 from fm_core.shapes import batch_time, check_batch, map_tensors
 
 __all__ = ["Pipeline", "compose", "recipe"]

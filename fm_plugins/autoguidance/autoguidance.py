@@ -18,11 +18,11 @@ from torch import Tensor
 
 from fm_core import registry
 from fm_core.errors import PredictionError
+from fm_core.evaluating import evaluating
 from fm_core.field import Model
 from fm_core.guiding import Scale, is_scale, scale_at
 from fm_core.prediction import Prediction
 from fm_core.protocols import VectorFieldModel, span_of
-from fm_core.sampling import evaluating
 from fm_core.shapes import over
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from torch import Tensor
 from fm_core import Field, Model, Prediction
 from fm_core.building import OptionError
 from fm_core.errors import ConditionError, ShapeError
+from fm_core.evaluating import evaluating
 from fm_core.guiding import Scale, expand_condition, is_scale, require_condition, scale_at
 from fm_core.protocols import declared
-from fm_core.sampling import evaluating
 from fm_core.shapes import map_tensors
 
 __all__ = ["ClassifierGuidance"]

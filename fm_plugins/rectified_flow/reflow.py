@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fm_core import CompatError, Pairs, Pipeline, Problem
 from fm_core.building import name_of
+from fm_core.drawing import whole_shape
 from fm_core.protocols import declared
 from fm_core.randomness import BlockGenerator, fresh_seed
-from fm_core.sampling import whole_shape
 
 __all__ = ["reflow"]
 

@@ -224,6 +224,88 @@ def test_divergence_says_which_step_which_time_and_how_many():
     assert out.x[2:].isfinite().all()
 
 
+def _spoilt(x, t, cond):
+    """The linear path to 0, NaN where the condition is 1."""
+    return torch.where(cond[:, None] == 1, torch.nan, -x)
+
+
+@pytest.mark.parametrize("trajectory", [False, True])
+def test_an_error_in_a_late_chunk_leaves_what_is_finished(trajectory):
+    """Hours of work are not lost to the last chunk, nor to Ctrl-C: the error holds the samples before it."""
+    pipe = fm.compose(path="linear", model=fm.Model(_spoilt, "velocity"), solver="heun")
+    cond = torch.zeros(150)
+    asked = {"steps": 3, "seed": 0, "chunk": 40, "trajectory": trajectory}
+    whole = pipe.sample((150, 2), cond=cond, **asked)
+    cond[100] = 1
+
+    def interrupt(t, x):
+        if len(x) == 30 and t:
+            raise KeyboardInterrupt
+
+    for error, finished, given in (
+        (fm.DivergenceError, 80, {"cond": cond}),
+        (KeyboardInterrupt, 120, {"cond": torch.zeros(150), "on_step": interrupt}),
+    ):
+        with pytest.raises(error) as caught:
+            pipe.sample((150, 2), **asked, **given)
+        left = caught.value.finished
+        assert torch.equal(left.x, whole.x[:finished])
+        assert left.status.tolist() == [True] * finished
+        assert (left.nfe, left.seed) == (whole.nfe, 0)
+        assert not trajectory or torch.equal(left.trajectory, whole.trajectory[:, :finished])
+        assert f"first {finished} of 150" in caught.value.__notes__[0]
+    with pytest.raises(fm.DivergenceError) as caught:
+        pipe.sample((150, 2), cond=torch.ones(150), **asked)
+    assert not hasattr(caught.value, "finished")
+
+
+def test_chunks_are_written_where_they_belong_not_joined_at_the_end(monkeypatch):
+    """Joined, a batch near the size of the memory would need it twice."""
+    joined, cat = [], torch.cat
+    monkeypatch.setattr(torch, "cat", lambda parts, *a: joined.append(cat(parts, *a).numel()) or cat(parts, *a))
+    pipe = _pipe(codec=type("Twofold", (), {"encode": lambda _, x: x / 2, "decode": lambda _, z: z.repeat(1, 2)})())
+    out = pipe.sample((300, 2), steps=3, seed=0, chunk=64, trajectory=True)
+    assert max(joined, default=0) < out.x.numel()
+    monkeypatch.undo()
+    whole = _pipe().sample((300, 2), steps=3, seed=0, trajectory=True)
+    torch.testing.assert_close(out.x, whole.x.repeat(1, 2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(out.trajectory, whole.trajectory, rtol=0, atol=1e-5)
+
+
+@frozen
+class GivesUp:
+    """A stranger's solver that raises for the whole batch, as adaptive ones do."""
+
+    needs, order, evals_per_step = frozenset({fm.Prediction.VELOCITY}), 1, 1
+
+    def solve(self, field, x, times, *, cond=None, generator=None, on_step=None):
+        for t, s in pairwise(times):
+            x = x + (s - t) * field.predict(x, t, cond, "velocity")
+            if not x.isfinite().all():
+                raise fm.DivergenceError("something is not finite")
+            if on_step and s == times[-1]:
+                on_step(float(s), x)
+        return x
+
+
+@pytest.mark.parametrize("solver", ["dopri5", GivesUp()], ids=["dopri5", "stranger"])
+@pytest.mark.parametrize("bad", [[0], [3, 4, 11], list(range(12))])
+def test_samples_that_a_solver_gives_up_do_not_take_the_others_along(solver, bad):
+    pipe = fm.compose(path="linear", model=fm.Model(_spoilt, "velocity"), solver=solver)
+    cond = torch.zeros(12)
+    budget = {"seed": 0} | ({} if solver == "dopri5" else {"steps": 4})
+    good = pipe.sample((12, 2), cond=cond, **budget)
+    cond[bad] = 1
+    with pytest.raises(fm.DivergenceError):
+        pipe.sample((12, 2), cond=cond, **budget)
+    out = pipe.sample((12, 2), cond=cond, throw=False, trajectory=solver == "dopri5", **budget)
+    assert (~out.status).nonzero().flatten().tolist() == bad
+    torch.testing.assert_close(out.x[out.status], good.x[out.status], rtol=0, atol=1e-5)
+    assert out.x[bad].isnan().all()
+    assert out.nfe > good.nfe or len(bad) == 12
+    assert out.trajectory is None or out.trajectory.shape == (len(out.times), 12, 2)
+
+
 def test_sampling_leaves_the_network_in_its_mode_and_runs_it_in_evaluation():
     net = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(2, 2))
     net[0].eval()
