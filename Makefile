@@ -51,8 +51,8 @@ format: $(STAMP) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(STAMP) ## the benchmarks (pytest-benchmark)
-	$(BIN)/pytest benchmarks
+bench: $(STAMP) ## every suite at a glance, in three minutes: a table, and out/bench/report.html
+	$(BIN)/fm bench all --quick --out out/bench
 
 install: $(STAMP) ## the environment alone
 

@@ -1,7 +1,8 @@
 """The terminal command `fm`.
 
-A command `fm NAME` is the function `NAME` of the module `fm_core.cli.NAME` (with `_` for `-`), imported only when it is
-asked for. Such a module imports what is heavy inside its function, so that `fm --help` needs none of it.
+A command `fm NAME` is the function `NAME` of the module `fm_core.cli.NAME` (with `_` for `-`), or a group of commands
+of that name, imported only when it is asked for. Such a module imports what is heavy inside its functions, so that
+`fm --help` needs none of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fm_core.errors import FMError
 
 __all__ = ["COMMANDS", "app", "main"]
 
-COMMANDS = ("plugins", "doctor", "check", "new-plugin", "demo")
+COMMANDS = ("plugins", "doctor", "check", "new-plugin", "demo", "bench", "recommend")
 """Names of the commands, in the order of `fm --help`."""
 
 
@@ -38,9 +39,12 @@ class _Commands(TyperGroup):
         if cmd_name not in self.commands:
             name = cmd_name.replace("-", "_")
             module = importlib.import_module(f"fm_core.cli.{name}")
-            single = typer.Typer(add_completion=False)
-            single.command(cmd_name)(getattr(module, name))
-            self.add_command(typer.main.get_command(single), cmd_name)
+            found = getattr(module, name)
+            if not isinstance(found, typer.Typer):
+                single = typer.Typer(add_completion=False)
+                single.command(cmd_name)(found)
+                found = single
+            self.add_command(typer.main.get_command(found), cmd_name)
         return self.commands[cmd_name]
 
 

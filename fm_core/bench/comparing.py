@@ -1,0 +1,160 @@
+"""What changed beyond noise between two folders of results, and whether they may be compared at all.
+
+Cells are matched by all that was asked for. Where both folders have a cell's seeds, their draws are the same, and the
+change is the ratio after/before seed by seed, with its interval: it is beyond noise if the interval excludes 1 and the
+ratio differs from 1 by more than a hundredth. Where they share fewer than two seeds, the intervals of the two figures
+must be disjoint. Results of other machines, versions and commits are compared too, and flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from attrs import frozen
+
+from fm_core.bench.records import Record, Results, Run
+from fm_core.bench.report.quantities import quantity
+from fm_core.bench.statistics import Estimate, differ, estimate
+
+__all__ = ["Change", "Comparison", "compare"]
+
+LEAST = 0.01
+"""Relative changes below this are none."""
+
+Verdict = Literal["better", "worse", "no difference", "one seed"]
+
+
+@frozen
+class Change:
+    """A figure of a cell, before and after.
+
+    Args:
+        record: One of the cell's records.
+        figure: Name of the figure.
+        before: In the first folder.
+        after: In the second.
+        ratio: After over before, with its interval where seeds are shared.
+        verdict: "better", "worse" or "no difference" beyond noise; "one seed" where nothing can be told.
+    """
+
+    record: Record
+    figure: str
+    before: Estimate
+    after: Estimate
+    ratio: Estimate
+    verdict: Verdict
+
+
+@frozen
+class Comparison:
+    """Two folders of results, side by side.
+
+    Args:
+        changes: Every figure that both have, those that changed first, the largest ratio first.
+        status: Cells whose status changed: before, after, and the reason.
+        gone: Cells of the first folder alone.
+        new: Cells of the second alone.
+        flags: What differs between the machines, versions and commits.
+    """
+
+    changes: tuple[Change, ...]
+    status: tuple[tuple[Record, str, str, str], ...]
+    gone: tuple[Record, ...]
+    new: tuple[Record, ...]
+    flags: tuple[str, ...]
+
+    @property
+    def changed(self) -> tuple[Change, ...]:
+        """The figures that changed beyond noise."""
+        return tuple(change for change in self.changes if change.verdict in ("better", "worse"))
+
+
+def compare(before: Results, after: Results) -> Comparison:
+    """Compares two folders of results, as `records.read` gives them."""
+    a, b = _cells(before.records), _cells(after.records)
+    both = [key for key in a if key in b]
+    changes = [change for key in both for change in _changes(a[key], b[key])]
+    changes.sort(key=lambda change: (change.verdict not in ("better", "worse"), -_size(change)))
+    return Comparison(
+        changes=tuple(changes),
+        status=tuple(told for key in both for told in _status(a[key], b[key])),
+        gone=tuple(_any(a[key]) for key in a if key not in b),
+        new=tuple(_any(b[key]) for key in b if key not in a),
+        flags=tuple(_flags(before.runs, after.runs)),
+    )
+
+
+def _cells(records: Iterable[Record]) -> dict[str, dict[int, Record]]:
+    cells: dict[str, dict[int, Record]] = {}
+    for record in records:
+        cells.setdefault(record.cell, {})[record.seed] = record
+    return cells
+
+
+def _any(cell: Mapping[int, Record]) -> Record:
+    return next(iter(cell.values()))
+
+
+def _changes(a: Mapping[int, Record], b: Mapping[int, Record]) -> Iterator[Change]:
+    for name in _any(a).figures:
+        better = quantity(name).better
+        x, y = (
+            {s: v for s, r in cell.items() if r.status == "ok" and isinstance(v := r.figures.get(name), int | float)}
+            for cell in (a, b)
+        )
+        if not better or not x or not y:
+            continue
+        before, after = estimate(x.values()), estimate(y.values())
+        ratio, changed = _ratio(x, y, before, after)
+        verdict: Verdict = "one seed" if changed is None else "no difference"
+        if changed:
+            verdict = "better" if (ratio.median < 1) == (better == "lower") else "worse"
+        yield Change(_any(b), name, before, after, ratio, verdict)
+
+
+def _ratio(
+    x: Mapping[int, float], y: Mapping[int, float], before: Estimate, after: Estimate
+) -> tuple[Estimate, bool | None]:
+    """After over before, and whether it is another than 1 beyond noise; None where that cannot be told."""
+    shared = [y[seed] / x[seed] for seed in x if seed in y and x[seed] > 0]
+    if len(shared) > 1:
+        ratio = estimate(shared)
+        assert ratio.low is not None
+        assert ratio.high is not None
+        apart = ratio.high < 1 or ratio.low > 1
+        return ratio, apart and abs(ratio.median - 1) > LEAST
+    ratio = estimate([after.median / before.median if before.median else float("inf")])
+    apart_ = differ(before, after)
+    return ratio, apart_ and abs(ratio.median - 1) > LEAST
+
+
+def _size(change: Change) -> float:
+    return max(change.ratio.median, 1 / change.ratio.median) if change.ratio.median > 0 else float("inf")
+
+
+def _status(a: Mapping[int, Record], b: Mapping[int, Record]) -> Iterator[tuple[Record, str, str, str]]:
+    for seed, record in b.items():
+        if seed in a and a[seed].status != record.status:
+            yield record, a[seed].status, record.status, record.why or a[seed].why
+
+
+def _flags(a: Mapping[str, Run], b: Mapping[str, Run]) -> Iterator[str]:
+    for what, of in (("machine", "machine"), ("versions", "versions"), ("git", "git")):
+        x, y = _merged(a, of), _merged(b, of)
+        for key in dict.fromkeys([*x, *y]):
+            if x.get(key) != y.get(key):
+                yield f"{what}: {key} {_said(x.get(key))} → {_said(y.get(key))}"
+
+
+def _merged(runs: Mapping[str, Run], of: str) -> dict[str, tuple[Any, ...]]:
+    """All values that runs have under a name, in order."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for run in runs.values():
+        for key, value in getattr(run, of).items():
+            found[key] = tuple(dict.fromkeys([*found.get(key, ()), value]))
+    return found
+
+
+def _said(values: tuple[Any, ...] | None) -> str:
+    return " and ".join(map(str, values)) if values else "not there"

@@ -1,0 +1,209 @@
+"""Cells to records: one after the other in a fair order, written as they come, gone on with after an interruption.
+
+A cell is a record that lacks its figures, and what measures them. Cells of one suite, problem, settings and seed make a
+*block*: what is compared with each other. A block's cells are measured one by one; then whatever they have to be timed
+runs in turn, round after round, so that a busy machine slows all alike, and the median over the rounds is the figure.
+Blocks go seed by seed: an interrupted suite has all contenders, with fewer replicates.
+
+    run([Cell(Record("solvers", "gaussian", "heun", {"nfe": 10}, seed=0), measure)], Path("out/bench"))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from attrs import asdict, evolve, frozen
+
+from fm_core import registry
+from fm_core.bench.machine import this_run
+from fm_core.bench.records import RESULTS, Record, Results, Run, append, read
+from fm_core.errors import CompatError, DataError, DivergenceError
+from fm_core.fit.progress import someone_looks
+
+__all__ = ["Cell", "NotHere", "run"]
+
+Figures = Mapping[str, float]
+
+ROUNDS = 3
+"""Rounds of timing, after the measurement has warmed up what is timed."""
+
+FINISHED = frozenset({"ok", "diverged"})
+"""Status of records that a suite does not measure again."""
+
+
+class NotHere(Exception):
+    """What a cell raises that cannot be measured here, with the reason: it becomes a row that is "skipped"."""
+
+
+@frozen(eq=False)
+class Cell:
+    """What is to be measured.
+
+    Args:
+        record: Suite, problem, contender, settings, seed, group and notes: its key.
+        measure: Gives the figures. Its DivergenceError makes the row "diverged", its `NotHere` and CompatError
+            "skipped", any other exception "failed"; the run goes on.
+        timed: What is run again to be timed, after `measure` and in turn with the other cells of its block; None for
+            nothing.
+        time: Name of that figure, in seconds.
+    """
+
+    record: Record
+    measure: Callable[[], Figures]
+    timed: Callable[[], object] | None = None
+    time: str = "sample_s"
+
+
+def run(
+    cells: Iterable[Cell],
+    out: Path,
+    *,
+    command: str | None = None,
+    title: str = "bench",
+    rounds: int = ROUNDS,
+    progress: bool | None = None,
+) -> Results:
+    """Measures the cells that the folder does not hold yet.
+
+    Args:
+        cells: In any order; they run seed by seed, block by block.
+        out: Folder of `results.jsonl`.
+        command: What was typed, for the record; by default the process's arguments.
+        title: Name of the progress bar.
+        rounds: Rounds of timing.
+        progress: Whether to show a bar with the time left; None on a terminal.
+
+    Returns:
+        All that the folder holds then.
+
+    Raises:
+        DataError: If the disk is full. Finished rows are kept.
+        KeyboardInterrupt: Ctrl-C. Finished rows are kept.
+    """
+    before = read(out) if (out / RESULTS).is_file() else Results({}, ())
+    done = {record.key for record in before.records if record.status in FINISHED}
+    todo = [cell for cell in cells if cell.record.key not in done]
+    if not todo:
+        return before
+    here = this_run(command)
+    with _kept(out), _shown(title, len(todo), progress) as advance:
+        append(out, here)
+        for block in _blocks(todo):
+            for record in _measured(block, here, rounds, advance):
+                append(out, record)
+                _tell(record)
+    return read(out)
+
+
+def _blocks(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """What is compared with each other, seed by seed, else in the order given."""
+    blocks: dict[tuple[int, str, str, str], list[Cell]] = {}
+    for cell in cells:
+        record = cell.record
+        key = (record.seed, record.suite, record.problem, json.dumps(record.settings, sort_keys=True, default=dict))
+        blocks.setdefault(key, []).append(cell)
+    return sorted(blocks.values(), key=lambda block: block[0].record.seed)
+
+
+def _measured(block: list[Cell], here: Run, rounds: int, advance: Advance) -> Iterator[Record]:
+    """The block's records; those with nothing to be timed as soon as they are measured."""
+    waiting: list[tuple[Cell, Record]] = []
+    for cell in block:
+        advance(0, f"{cell.record.problem} · {cell.record.contender}")
+        record = _figures(cell, here)
+        if cell.timed is None or record.status != "ok":
+            yield record
+            advance(1)
+        else:
+            waiting.append((cell, record))
+    times: list[list[float]] = [[] for _ in waiting]
+    for _ in range(rounds):
+        for (cell, _), own in zip(waiting, times, strict=True):
+            assert cell.timed is not None
+            began = time.perf_counter()
+            cell.timed()
+            own.append(time.perf_counter() - began)
+    for (cell, record), own in zip(waiting, times, strict=True):
+        median = {cell.time: statistics.median(own)} if own else {}
+        yield evolve(record, figures={**record.figures, **median})
+        advance(1)
+
+
+def _figures(cell: Cell, here: Run) -> Record:
+    record = evolve(cell.record, run=here.run)
+    try:
+        return evolve(record, figures=dict(cell.measure()))
+    except DivergenceError as error:
+        return evolve(record, status="diverged", why=str(error))
+    except (NotHere, CompatError) as error:
+        return evolve(record, status="skipped", why=str(error))
+    except Exception as error:
+        return evolve(record, status="failed", why=f"{type(error).__name__}: {error}")
+
+
+def _tell(record: Record) -> None:
+    observers = registry.observers("fm_bench_record")
+    if observers is not None:
+        registry.notify(observers, record=asdict(record))
+
+
+@contextlib.contextmanager
+def _kept(out: Path) -> Iterator[None]:
+    """Whatever stops the run, what was finished is on disk, and this says so."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"Finished rows are kept in {out / RESULTS}; the same command goes on from there.")
+        raise
+    except OSError as error:
+        raise DataError(
+            f"{out / RESULTS} cannot be written: {error.strerror or error}. Finished rows are kept; make room, and the "
+            "same command goes on from there."
+        ) from error
+
+
+class Advance(Protocol):
+    """Moves the bar on by finished rows, and says what is being measured."""
+
+    def __call__(self, rows: int, now: str = "") -> None: ...
+
+
+@contextlib.contextmanager
+def _shown(title: str, total: int, progress: bool | None) -> Iterator[Advance]:
+    if not (someone_looks() if progress is None else progress):
+        yield lambda rows, now="": None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total, now="")
+
+        def advance(rows: int, now: str = "") -> None:
+            bar.update(task, advance=rows)
+            if now:
+                bar.update(task, now=now)
+
+        yield advance

@@ -1,0 +1,124 @@
+"""A problem and what its contenders share: source samples, conditions, true ends, and draws of the truth, by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+from fm_core import registry
+from fm_core.bench.naming import label, parse
+from fm_core.bench.problem import BenchProblem
+from fm_core.floor import Metric, floor
+from fm_core.pipeline import Pipeline
+from fm_core.randomness import make_generator, spawn_seed
+
+__all__ = ["Draws", "Setting", "distance_metric"]
+
+FLOOR_DRAWS = 5
+PILOT = 128
+"""Trajectories that the fitted contender is fitted to."""
+
+KEPT = 8
+"""Seeds whose draws are kept."""
+
+
+@frozen(eq=False)
+class Draws:
+    """What all contenders of one problem and seed start from and are judged by."""
+
+    x0: Tensor
+    cond: Any
+    ends: Tensor
+    truth: Tensor | None
+    floor: float
+
+
+@frozen(eq=False, slots=False)
+class Setting:
+    """A problem, and how many samples it is judged by.
+
+    Args:
+        given: A problem, or its registry name with options, or its configuration; built when it is first needed, since
+            a trained one is trained then.
+        samples: Samples of each seed.
+        name: As records name it.
+    """
+
+    given: Any
+    samples: int
+    name: str = field(kw_only=True)
+    _draws: Callable[[int], Draws] = field(init=False, repr=False)
+    _fits: dict[int, Pipeline] = field(init=False, factory=dict, repr=False)
+
+    @name.default
+    def _typed(self) -> str:
+        return label(self.given)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_draws", lru_cache(maxsize=KEPT)(self._drawn))
+
+    @cached_property
+    def problem(self) -> BenchProblem:
+        """The problem, built."""
+        given = parse(self.given) if isinstance(self.given, str) else self.given
+        problem: BenchProblem = registry.from_config("problem", given)
+        return problem
+
+    def fitted(self, nfe: int) -> Pipeline:
+        """The problem's pipeline with a table fitted to it, once for a budget, on noise that no seed draws."""
+        if nfe not in self._fits:
+            from fm_core.calibration.calibrate import calibrate
+
+            generator = make_generator(spawn_seed(0, 77))
+            cond = self.problem.condition(PILOT, generator)
+            x0 = self._source(PILOT, generator)
+            self._fits[nfe] = calibrate(self.problem.pipeline, x0=x0, cond=cond, nfe=nfe, seed=0, progress=False)
+        return self._fits[nfe]
+
+    def draws(self, seed: int) -> Draws:
+        """Source samples, conditions, true ends and the truth of a seed."""
+        return self._draws(seed)
+
+    def source(self, seed: int) -> tuple[Tensor, Any]:
+        """Source samples and conditions of a seed."""
+        generator = make_generator(spawn_seed(seed, 1))
+        cond = self.problem.condition(self.samples, generator)
+        return self._source(self.samples, generator), cond
+
+    def _source(self, n: int, generator: torch.Generator) -> Tensor:
+        pipeline = self.problem.pipeline
+        device, dtype = pipeline.placement
+        dtype = torch.float64 if self.problem.exact else dtype
+        shape = (n, *self.problem.event_shape)
+        return pipeline.path.sample_source(shape, generator=generator, dtype=dtype).to(device)
+
+    def _drawn(self, seed: int) -> Draws:
+        problem, n = self.problem, self.samples
+        x0, cond = self.source(seed)
+        ends = problem.reference(x0, cond).to(torch.float64)
+        other = make_generator(spawn_seed(seed, 2))
+        truth = problem.truth(n, other)
+        least = math.nan
+        if truth is not None:
+            least = floor(
+                distance_metric(), lambda m, g: _of_law(problem, m, g), n, draws=FLOOR_DRAWS, generator=other
+            ).mean
+        return Draws(x0, cond, ends, truth, least)
+
+
+def _of_law(problem: BenchProblem, n: int, generator: torch.Generator) -> Tensor:
+    drawn = problem.truth(n, generator)
+    assert drawn is not None
+    return drawn
+
+
+def distance_metric() -> Metric:
+    """By what samples are compared with the truth."""
+    metric: Metric = registry.build("metric", "energy_distance")
+    return metric

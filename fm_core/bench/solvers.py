@@ -1,0 +1,190 @@
+"""The solvers suite: error and cost against network calls, of any solvers on any problems.
+
+A deterministic contender is judged path by path: from the source samples of a seed it is taken to its ends, and
+
+    error_median, error_rms     median and root mean square over the samples of ‖x̂ − x(1)‖/√D
+
+A stochastic one has no path of its own to be compared with, so it has no such figures. All are judged by
+
+    distance    the energy distance from their samples to as many draws of the truth, where there is a truth
+    floor       the same between draws of the truth: no sampler gets below it but by chance
+    nfe         network calls really spent on a sample
+    sample_s    seconds of one run of all samples, in turn with the other contenders
+
+All contenders of a block have the same source samples, conditions and draws of the truth. A contender that a problem
+does not allow (a budget that affords no step, a path that it does not serve, a library that is not installed) is a row
+that is skipped and says why; one that diverges is a row too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import frozen
+
+from fm_core import registry
+from fm_core.bench.contenders import DEFAULT, QUICK, Contender, contenders, missing, peers
+from fm_core.bench.naming import parse
+from fm_core.bench.records import Record, Results
+from fm_core.bench.running import Cell, NotHere, run
+from fm_core.bench.setting import Setting, distance_metric
+from fm_core.errors import BudgetError, DivergenceError, TimeError
+from fm_core.pipeline import Pipeline
+
+__all__ = ["bench_solvers", "cells_of"]
+
+SUITE = "solvers"
+
+PROBLEMS = (
+    "gaussian",
+    "line",
+    "eight_gaussians",
+    "eight_gaussians(path=vp)",
+    "eight_gaussians(path=edm)",
+    "modes_32d",
+    "modes_32d(path=vp)",
+    "modes_512d",
+    "image_modes",
+    "labelled_gaussians",
+    "guided_gaussians",
+    "learned_eight_gaussians",
+    "learned_moons",
+    "learned_scurve",
+    "learned_moons_to_gaussians",
+    "digits",
+    "labelled_digits",
+)
+QUICK_PROBLEMS = ("eight_gaussians", "modes_32d", "eight_gaussians(path=vp)", "learned_moons")
+
+BUDGETS = (5, 8, 10, 15, 20, 30, 50, 100)
+QUICK_BUDGETS = (5, 10, 20, 50)
+TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5)
+QUICK_TOLERANCES = (1e-2, 1e-4)
+SAMPLES, QUICK_SAMPLES = 128, 64
+SEEDS, QUICK_SEEDS = 8, 5
+ROUNDS, QUICK_ROUNDS = 3, 1
+
+
+@frozen(eq=False, slots=False)
+class _Run:
+    """One contender on one problem within one budget, from one seed."""
+
+    setting: Setting
+    contender: Contender
+    budget: Mapping[str, Any]
+    seed: int
+    missing: str
+
+    @cached_property
+    def _pipeline(self) -> Pipeline:
+        if self.contender.fitted:
+            return self.setting.fitted(self.budget["nfe"])
+        return self.contender.on(self.setting.problem.pipeline)
+
+    def sample(self) -> Any:
+        """The run that is timed."""
+        draws, budget = self.setting.draws(self.seed), self.budget
+        asked = (
+            {"nfe": budget["nfe"]} if "nfe" in budget else {"rtol": budget["tolerance"], "atol": budget["tolerance"]}
+        )
+        return self._pipeline.sample(x0=draws.x0, cond=draws.cond, seed=self.seed, **asked)
+
+    def figures(self) -> dict[str, float]:
+        """Errors, distance and calls."""
+        if self.missing:
+            raise NotHere(self.missing)
+        try:
+            samples = self.sample()
+        except (BudgetError, TimeError) as error:
+            raise NotHere(str(error)) from error
+        draws = self.setting.draws(self.seed)
+        x = samples.x.to(torch.float64)
+        if not bool(samples.status.all()):
+            raise DivergenceError(f"{int((~samples.status).sum())} of {len(x)} samples are not finite")
+        found = {"nfe": float(samples.nfe)}
+        if not self.contender.stochastic:
+            errors = (x - draws.ends).flatten(1).square().mean(1)
+            found["error_median"] = float(errors.sqrt().median())
+            found["error_rms"] = float(errors.mean().sqrt())
+            found["reference_error"] = self.setting.problem.reference_error
+        if draws.truth is not None:
+            found["distance"] = distance_metric()(x, draws.truth.to(x))
+            found["floor"] = draws.floor
+        return found
+
+
+def bench_solvers(
+    out: Path,
+    *,
+    problems: Sequence[Any] | None = None,
+    only: Sequence[Any] | None = None,
+    budgets: Sequence[int] | None = None,
+    seeds: Sequence[int] | int | None = None,
+    samples: int | None = None,
+    quick: bool = False,
+    with_peers: bool = True,
+    command: str | None = None,
+    progress: bool | None = None,
+) -> Results:
+    """Measures solvers on problems and writes `results.jsonl`; goes on from what is there.
+
+    Args:
+        out: Folder of results.
+        problems: Problems, or their registry names with options, such as "eight_gaussians(path=vp)".
+        only: Contenders, or what one types, such as "dpm_solver_pp(order=3)@karras"; by default a sensible set.
+        budgets: Network calls given to solvers with a fixed grid.
+        seeds: The replicates, or how many.
+        samples: Samples of each.
+        quick: A glimpse: fewer problems, contenders, budgets, samples.
+        with_peers: Whether other libraries' solvers compete where no contenders are named.
+        command: What was typed, for the record.
+        progress: Whether to show a bar; None on a terminal.
+
+    Returns:
+        All that the folder holds then.
+
+    Raises:
+        UnknownNameError: For a problem, solver or grid that no plugin provides, before anything runs.
+    """
+    named = only if only else (*(QUICK if quick else DEFAULT), *(peers() if with_peers else ()))
+    competing = contenders(named)
+    given = problems if problems else (QUICK_PROBLEMS if quick else PROBLEMS)
+    settings = [Setting(one, samples or (QUICK_SAMPLES if quick else SAMPLES)) for one in given]
+    for setting in settings:
+        _require_problem(setting.given)
+    nfes = [{"nfe": n} for n in budgets or (QUICK_BUDGETS if quick else BUDGETS)]
+    tolerances = [{"tolerance": t} for t in (QUICK_TOLERANCES if quick else TOLERANCES)]
+    count = seeds if seeds is not None else QUICK_SEEDS if quick else SEEDS
+    cells = [
+        cell
+        for seed in (range(count) if isinstance(count, int) else count)
+        for setting in settings
+        for contender in competing
+        for cell in cells_of(setting, contender, tolerances if _is_adaptive(contender) else nfes, seed)
+    ]
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    return run(cells, out, command=command, title=SUITE, rounds=rounds, progress=progress)
+
+
+def cells_of(setting: Setting, contender: Contender, budgets: Iterable[Mapping[str, Any]], seed: int) -> Iterator[Cell]:
+    """One cell for each budget of a contender on a problem."""
+    why = missing(contender)
+    notes = {"samples": setting.samples, **({} if why else contender.notes)}
+    for budget in budgets:
+        record = Record(SUITE, setting.name, contender.name, dict(budget), seed, group=contender.group, notes=notes)
+        go = _Run(setting, contender, dict(budget), seed, why)
+        yield Cell(record, go.figures, timed=go.sample)
+
+
+def _is_adaptive(contender: Contender) -> bool:
+    return not missing(contender) and contender.adaptive
+
+
+def _require_problem(given: Any) -> None:
+    config = parse(given) if isinstance(given, str) else given
+    if isinstance(config, Mapping):
+        registry.find("problem", config["name"])

@@ -1,0 +1,141 @@
+"""What benchmarks come to, on the terminal: which solver to take at which budget, and what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fm_core.bench.comparing import Change, Comparison
+from fm_core.bench.recommending import Recommendation
+from fm_core.bench.records import Results
+from fm_core.bench.report.cells import Cell, cells
+from fm_core.bench.report.choosing import Choice, affordable, choose, tally
+from fm_core.bench.report.quantities import number, quantity, shown
+
+__all__ = ["show_comparison", "show_recommendation", "show_results"]
+
+ERROR = "error_median"
+LEVEL = 3
+"""Contenders named beside the best, where no difference was found."""
+
+COLOURS = {"better": "green", "worse": "red", "no difference": "dim", "one seed": "dim"}
+
+
+def show_results(to: Console, results: Results) -> None:
+    """Prints what to take, and what did not run."""
+    everything = cells(results.of("solvers"))
+    if everything:
+        _solvers(to, everything)
+    others = [record for record in results.records if record.suite != "solvers"]
+    for suite in dict.fromkeys(record.suite for record in others):
+        count = sum(record.suite == suite for record in others)
+        to.print(f"{suite}: {count} rows, in the report", highlight=False)
+    _troubles(to, results)
+
+
+def _solvers(to: Console, everything: list[Cell]) -> None:
+    budgets = sorted({n for cell in everything if isinstance(n := cell.settings.get("nfe"), int)})
+    table = Table(title="The least median error within so many network calls", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("problem", no_wrap=True)
+    for budget in budgets:
+        table.add_column(f"{budget} NFE")
+    choices: list[Choice] = []
+    for problem in dict.fromkeys(cell.problem for cell in everything):
+        own = [cell for cell in everything if cell.problem == problem]
+        row = [choose(affordable(own, "nfe", budget), ERROR) for budget in budgets]
+        choices += [choice for choice in row if choice is not None]
+        table.add_row(escape(problem), *(_told(choice) for choice in row))
+    to.print(table)
+    counted = tally(choices)
+    if counted.taken:
+        name, times = counted.taken[0]
+        to.print(
+            f"Take [bold]{escape(name)}[/]: the best, or level with the best, in {times} of {counted.places} places "
+            "(problem × budget). “=” marks contenders between which no difference was found.",
+            highlight=False,
+        )
+
+
+def _told(choice: Choice | None) -> str:
+    if choice is None:
+        return "–"
+    level = [f"= {escape(name)}" for name in choice.level[:LEVEL]]
+    if len(choice.level) > LEVEL:
+        level.append(f"= {len(choice.level) - LEVEL} more")
+    return "\n".join([f"[bold]{escape(choice.best.contender)}[/] {number(choice.value.median, 2)}", *level])
+
+
+def _troubles(to: Console, results: Results) -> None:
+    """Rows that are not "ok", by status and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for record in results.records:
+        if record.status != "ok":
+            found.setdefault((record.status, record.why), []).append(f"{record.contender} on {record.problem}")
+    for (status, why), where in found.items():
+        several = f" and {len(set(where)) - 1} more" if len(set(where)) > 1 else ""
+        line = f"{status}: {where[0]}{several}: {why.splitlines()[0] if why else ''}"
+        to.print(line, style="yellow" if status != "failed" else "red", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_comparison(to: Console, found: Comparison, *, every: bool) -> None:
+    """Prints what changed beyond noise."""
+    for flag in found.flags:
+        to.print(f"not the same {flag}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for record, before, after, why in found.status:
+        line = f"{record.problem} · {record.contender} {record.settings}, seed {record.seed}: {before} → {after}: {why}"
+        to.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    changes = found.changes if every else found.changed
+    if changes:
+        to.print(_changes(changes))
+    total, changed = len(found.changes), len(found.changed)
+    to.print(f"{changed} of {total} figures changed beyond noise.", highlight=False)
+    for name, records in (("only before", found.gone), ("only after", found.new)):
+        if records:
+            to.print(f"{name}: {len(records)} cells", highlight=False)
+
+
+def _changes(changes: Sequence[Change]) -> Table:
+    table = Table("problem", "contender", "settings", "figure", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("before", "after", "after / before"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for change in changes:
+        record, of = change.record, quantity(change.figure)
+        table.add_row(
+            escape(record.problem),
+            escape(record.contender),
+            ", ".join(f"{key} {value}" for key, value in record.settings.items()),
+            of.label,
+            shown(change.before.median, of),
+            shown(change.after.median, of),
+            str(change.ratio),
+            f"[{COLOURS[change.verdict]}]{change.verdict}[/]",
+        )
+    return table
+
+
+def show_recommendation(to: Console, found: Recommendation) -> None:
+    """Prints the contenders within the budget, and which to take."""
+    table = Table(title=f"Median error within {found.budget}", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("solver@grid", no_wrap=True)
+    for heading in ("NFE", "error", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for row in found.rows:
+        if row.error is None:
+            table.add_row(escape(row.name), "", "", "", escape(row.verdict.splitlines()[0]), style="dim")
+            continue
+        low, high = row.error.low, row.error.high
+        interval = "" if low is None or high is None else f"{number(low, 2)} – {number(high, 2)}"
+        style = "bold" if row.verdict == "best" else None
+        table.add_row(escape(row.name), str(row.nfe), number(row.error.median), interval, row.verdict, style=style)
+    to.print(table)
+    level = f" No difference was found from {escape(', '.join(found.level))}." if found.level else ""
+    to.print(f"Take [bold]{escape(found.name)}[/] with nfe={found.nfe}.{level}", highlight=False, soft_wrap=True)
+    if found.rows[0].error is not None and found.rows[0].error.median < 10 * found.reference_error:
+        close = "Errors are close to the reference's own: the best ones cannot be told apart by it"
+        to.print(f"{close} ({number(found.reference_error, 2)}).", style="yellow", highlight=False, soft_wrap=True)

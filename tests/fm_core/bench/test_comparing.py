@@ -1,0 +1,82 @@
+"""Changes beyond noise are told from noise, and what may not be compared is flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from fm_core.bench.comparing import compare
+from fm_core.bench.records import Record, Results, Run
+from fm_core.randomness import make_generator
+
+
+def results(errors: Sequence[float], first: int = 0, name: str = "error_median", **more: Any) -> Results:
+    records = [
+        Record("solvers", "gaussian", "heun", {"nfe": 10}, seed, figures={name: error, "nfe": 10.0}, run="r")
+        for seed, error in enumerate(errors, first)
+    ]
+    run = Run("r", "fm bench", "now", **{"machine": {"processor": "x"}, "versions": {"torch": "2"}, **more})
+    return Results({"r": run}, tuple(records))
+
+
+NOISE = [1.0, 2.0, 0.5, 1.5, 0.8]
+
+
+def test_equal_results_do_not_differ() -> None:
+    found = compare(results(NOISE), results(NOISE))
+    assert [change.verdict for change in found.changes] == ["no difference"]
+    assert not found.flags
+    assert not found.changed
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.1, "worse"), (0.9, "better"), (1.005, "no difference")])
+def test_shared_seeds_show_changes_far_below_the_scatter(factor: float, verdict: str) -> None:
+    """The scatter over seeds is a factor of four; a tenth on every seed is a change all the same."""
+    (change,) = compare(results(NOISE), results([factor * error for error in NOISE])).changes
+    assert change.verdict == verdict
+    assert change.ratio.median == pytest.approx(factor)
+
+
+def test_more_is_better_where_more_is_better() -> None:
+    name = "samples_per_s"
+    (change,) = compare(results(NOISE, name=name), results([2 * x for x in NOISE], name=name)).changes
+    assert change.verdict == "better"
+
+
+def test_other_seeds_must_differ_beyond_their_intervals() -> None:
+    assert compare(results(NOISE), results(NOISE[::-1], first=10)).changes[0].verdict == "no difference"
+    assert compare(results(NOISE), results([9 * x for x in NOISE], first=10)).changes[0].verdict == "worse"
+    assert compare(results([1.0]), results([9.0])).changes[0].verdict == "one seed"
+
+
+def test_noise_alone_is_seldom_a_change() -> None:
+    """1,000 pairs of times of one law: about one in twenty would be told apart by chance, none by more than luck."""
+    generator = make_generator(0)
+    draws = (0.1 * torch.randn(1000, 2, 5, generator=generator)).exp().tolist()
+    changed = sum(bool(compare(results(x, name="sample_s"), results(y, name="sample_s")).changed) for x, y in draws)
+    assert changed < 80
+
+
+def test_what_came_and_went_is_said() -> None:
+    other = Results({}, (Record("solvers", "gaussian", "euler", {"nfe": 10}, 0),))
+    found = compare(results([1.0]), other)
+    assert [record.contender for record in found.gone] == ["heun"]
+    assert [record.contender for record in found.new] == ["euler"]
+
+
+def test_a_contender_that_diverges_now_is_a_change_of_status() -> None:
+    bad = Record("solvers", "gaussian", "heun", {"nfe": 10}, 0, status="diverged", why="step 3")
+    found = compare(results([1.0]), Results({}, (bad,)))
+    assert [(before, after, why) for _, before, after, why in found.status] == [("ok", "diverged", "step 3")]
+
+
+def test_another_machine_or_version_is_flagged() -> None:
+    other = results(NOISE, machine={"processor": "y"}, versions={"torch": "3"}, git={"commit": "abc"})
+    assert compare(results(NOISE), other).flags == (
+        "machine: processor x → y",
+        "versions: torch 2 → 3",
+        "git: commit not there → abc",
+    )
