@@ -33,6 +33,14 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "home")
 pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"], fixtures=["page_directory"]).pytest()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache for these tests alone: networks that were trained before would hide that they cannot be trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def page_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The working directory of one page's examples."""

@@ -13,8 +13,17 @@ from torch import Tensor
 
 from fm_core import registry
 from fm_core.building import name_of
-from fm_core.calibration.pilot import Pilot, closes, needs_apart, reference_ends, source_states, states_of
-from fm_core.calibration.progress import shown
+from fm_core.calibration.contenders import contenders
+from fm_core.calibration.pilot import (
+    Pilot,
+    closes,
+    fine_ends,
+    needs_apart,
+    reference_ends,
+    source_states,
+    states_of,
+)
+from fm_core.calibration.progress import Tell, shown
 from fm_core.calibration.table import free_numbers
 from fm_core.calibration.trial import Trial, said, summary, trial
 from fm_core.compat import Problem
@@ -78,8 +87,7 @@ def calibrate(
     cond = map_tensors(lambda tensor: tensor.to(x0.device), cond)
     _require_pilot(x0, _steps(bare, nfe))
     with torch.no_grad(), evaluating(pipeline.model), shown(iterations, progress) as tell:
-        pilot, check = (_pilot(bare, draws, cond, chunk) for draws in (x0, other))
-        found = trial(bare, nfe, pilot, check, iterations, tell)
+        found = _tried(bare, nfe, (x0, other), cond, chunk, iterations, tell)
     if not found.won:
         return _uncalibrated(pipeline, found)
     provenance = {"nfe": nfe, "seed": seed, "pilot": list(x0.shape), "conditional": cond is not None}
@@ -133,10 +141,34 @@ def _require_pilot(x0: Tensor, steps: int) -> None:
         )
 
 
-def _pilot(pipeline: Pipeline, x0: Tensor, cond: Any, chunk: int | None) -> Pilot:
-    apart = needs_apart(pipeline, x0[:1] if cond is None else x0, cond)
-    ends, closing = reference_ends(pipeline, x0, cond), closes(pipeline, straight_space(pipeline.path))
-    return Pilot(pipeline, x0, ends, cond, closing=closing, apart=apart, chunk=states_of(chunk, tuple(x0.shape)))
+def _tried(
+    pipeline: Pipeline,
+    nfe: int,
+    draws: tuple[Tensor, Tensor],
+    cond: Any,
+    chunk: int | None,
+    iterations: int,
+    tell: Tell,
+) -> Trial:
+    """The trial on pilot and check, whose reference is as fine as the pilot's rivals ask for."""
+    runs = list(contenders(pipeline, nfe, draws[0], cond))
+    if not runs:
+        raise BudgetError(f"no uncalibrated solver runs on this pipeline with nfe={nfe}; give more calls")
+    ends, steps = reference_ends(pipeline, draws[0], cond, [run.ends for run in runs])
+    both = ends, fine_ends(pipeline, draws[1], cond, steps)
+    pilot, check = (
+        Pilot(
+            pipeline,
+            x0,
+            ends,
+            cond,
+            closing=closes(pipeline, straight_space(pipeline.path)),
+            apart=needs_apart(pipeline, x0[:1] if cond is None else x0, cond),
+            chunk=states_of(chunk, tuple(x0.shape)),
+        )
+        for x0, ends in zip(draws, both, strict=True)
+    )
+    return trial(runs, nfe, pilot, check, iterations, tell)
 
 
 def _solver(pipeline: Pipeline, found: Trial, provenance: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ import typer
 __all__ = ["bench"]
 
 bench = typer.Typer(
+    name="bench",
     add_completion=False,
     no_args_is_help=True,
     help="Measure solvers, methods and costs side by side: true errors, error bars, one report.\n\n"

@@ -188,7 +188,9 @@ def test_where_no_step_is_made_no_noise_is_kept(path: GaussianPath) -> None:
         torch.testing.assert_close(kept, plain)
 
 
-@pytest.mark.parametrize("guidance", [clip(keep_noise=True), dynamic_threshold(0.9, keep_noise=True)], ids=str)
+@pytest.mark.parametrize(
+    "guidance", [clip(keep_noise=True), dynamic_threshold(0.9, keep_noise=True)], ids=["clip", "dynamic"]
+)
 def test_to_keep_the_noise_it_must_know_where_the_step_ends(paths: dict[str, GaussianPath], guidance: Any) -> None:
     field = Field(Model(lambda x, t: x, predicts="data"), paths["linear"], (guidance,))
     with pytest.raises(TimeError, match=r"does not say where its steps end.*keep_noise=False"):
