@@ -140,7 +140,9 @@ def _pytest(folder: Path, *options: str, node: str = "") -> subprocess.Completed
     target = folder / node if node else folder
     command = [sys.executable, "-m", "pytest", "-q", "-p", "pytest_benchmark.plugin", *names, *options, str(target)]
     # Of the plugins of this environment the benchmarks need one: loading all takes longer than most benchmarks.
-    environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    # In a worker of pytest-xdist pytest-benchmark measures nothing; this process is no worker, whoever started it.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environ = own | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(command, cwd=folder.parent, env=environ, capture_output=True, text=True)
 
 

@@ -71,7 +71,7 @@ class Result:
 
 
 def checks(kind: str) -> dict[str, Check]:
-    """Every check of a kind by name, in the order in which they run.
+    """Every check of a kind by name, in the order in which they run: by file, whatever was imported first.
 
     Raises:
         UnknownNameError: If there is no such kind.
@@ -89,7 +89,12 @@ def checks(kind: str) -> dict[str, Check]:
                 "the conformance kit draws its inputs by hypothesis, which is not installed: "
                 "pip install 'hypothesis>=6.115'"
             ) from error
-    return CHECKS[kind]
+
+    def place(of: Check) -> tuple[bool, bool, str, int]:
+        module, line = of.run.__module__.rpartition(".")[2], of.run.__code__.co_firstlineno
+        return module != "building", module != _MODULES.get(kind), module, line
+
+    return {of.name: of for of in sorted(CHECKS[kind].values(), key=place)}
 
 
 def check(
