@@ -132,17 +132,22 @@ def test_any_plan_in_blocks_is_the_plan(graphs, monkeypatch, most, watched):
     assert not graphs
 
 
-def test_a_long_run_keeps_no_more_than_its_window():
-    """1,000 steps in blocks: what goes from block to block does not grow, and the middle is one text."""
-    pipe = _pipe(UNIPC)
-    grid = torch.linspace(0.01, 0.99, 1001, dtype=torch.float64)
+@pytest.mark.parametrize("solver", ["euler", "heun", "adams_pc", UNIPC, "sa_solver"], ids=str)
+@pytest.mark.parametrize("steps", [1, 7, 33, 40, 100, 1000])
+def test_long_runs_are_few_texts_and_hand_on_no_more_than_their_window(solver, steps):
+    """Start-up, equal blocks, end: each at most 32 steps, and what goes from block to block does not grow."""
+    pipe = _pipe(solver, predicts="data")
+    grid = torch.linspace(0.01, 0.99, steps + 1, dtype=torch.float64)
     plan = pipe.solver.prepare(fm.Field(pipe.model, pipe.path), grid)
-    cut = blocks(plan, 32, watched=False)
-    assert max(len(block.kept) for block in cut) <= 8
-    assert max(len(block.made) for block in cut) <= 8
-    assert len({block.text for block in cut}) <= 3
-    assert len(cut) >= 31
+    cut = blocks(plan, 32, watched=True)
     assert sum(len(block.clock) // 2 for block in cut) == plan.nfe
+    assert max(sum(plan.rows[i - 1].accepted for i in block.seen) for block in cut) <= 32
+    assert sum(sum(plan.rows[i - 1].accepted for i in block.seen) for block in cut) == steps
+    cut = blocks(plan, 32, watched=False)
+    assert max(len(block.kept) for block in cut) <= 9
+    assert max(len(block.made) for block in cut) <= 9
+    assert len({block.text for block in cut}) <= 3
+    assert len(cut) <= steps / 32 + 3
 
 
 class _Drawn:
