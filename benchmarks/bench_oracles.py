@@ -194,12 +194,18 @@ def row_of(line: Line) -> list[str]:
     return [*row, *[""] * (len(HEAD) - 1 - len(row)), "; ".join(line.missed)]
 
 
-def page(found: dict[str, Any]) -> str:
+EXPLAINED = """A sample's error is the root mean square over dimensions of its distance to where a reference of 1,000
+steps takes the same noise: here are their median / root mean square over samples. "Ratio" is our median to that of the
+best peer with at most as many calls, "its rms" the calibrated table's root mean square to that peer's. Calibrating is
+said in seconds of one processor. The last column says which aim is missed."""
+
+
+def page(found: dict[str, Any], oracles: dict[str, Oracle]) -> str:
     """`oracles.md`."""
-    text = ["# Error per network call", "", f"`{found['command']}`", "", found["machine"], ""]
-    for key, oracle in ORACLES.items():
+    text = ["# Error per network call", "", f"`{found['command']}`", "", f"{found['machine']}.", "", EXPLAINED, ""]
+    for key, oracle in oracles.items():
         if lines := lines_of(found["cells"], key):
-            samples = f"{oracle.seeds} × {oracle.samples} samples; calibrated on {oracle.pilot} others or more"
+            samples = f"{oracle.seeds} × {oracle.samples} samples; calibrated on {oracle.pilot} others, or more."
             text += [f"## {oracle.title}", "", samples, ""]
             rows = [list(HEAD), ["---"] * len(HEAD), *map(row_of, lines)]
             text += [*(f"| {' | '.join(row)} |" for row in rows), ""]
@@ -249,10 +255,11 @@ def main() -> None:
     kept, console = asked.out / "oracles.json", Console(stderr=True)
     found = json.loads(kept.read_text()) if kept.exists() else {"cells": {}}
     found |= {"command": f"python {' '.join(sys.argv)}", "machine": machine()}
+    oracles = {key: lessened(oracle) if asked.quick else oracle for key, oracle in ORACLES.items()}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         for key in asked.only.split(","):
-            bench = bench_of(lessened(ORACLES[key]) if asked.quick else ORACLES[key], asked.out)
+            bench = bench_of(oracles[key], asked.out)
             cells = {name: run for name, run in cells_of(bench, key).items() if name not in found["cells"]}
             task = progress.add_task(key, total=len(cells))
             for name, run in cells.items():
@@ -262,7 +269,7 @@ def main() -> None:
                 with replacing(kept) as (part,):
                     part.write_text(json.dumps(found, indent=1))
                 progress.advance(task)
-    (asked.out / "oracles.md").write_text(page(found))
+    (asked.out / "oracles.md").write_text(page(found, oracles))
     show(found, Console(width=200))
 
 

@@ -60,7 +60,9 @@ def straightened(plan: Plan, path: ProbabilityPath, times: Tensor, space: Predic
     """The table on a path that a table of the linear path is.
 
     Args:
-        plan: On velocities of the linear path, its grid points at τ of `times`.
+        plan: On velocities of the linear path, its grid points at τ of `times`. If it goes on to τ = 1 beyond them, it
+            ends at clean data, as a run does that the data prediction closes: there κ = 1, whatever noise the path ends
+            with.
         path: Gaussian path.
         times: The grid, `(N+1,)`.
         space: What it asks for on this path; that of `straight_space` by default.
@@ -68,6 +70,8 @@ def straightened(plan: Plan, path: ProbabilityPath, times: Tensor, space: Predic
     space = straight_space(path) if space is None else space
     own = _own_times(plan, path, times)
     scale = clock(path, own)[1].tolist()
+    if len(plan.times) > len(times):
+        scale[-1] = 1.0
     asked = list(plan.evaluated)
     m, k = (part.tolist() for part in straight_velocity(path, own[asked], space))
     of_state, of_prediction = dict(zip(asked, m, strict=True)), dict(zip(asked, k, strict=True))
@@ -91,6 +95,7 @@ def straightened(plan: Plan, path: ProbabilityPath, times: Tensor, space: Predic
 def _own_times(plan: Plan, path: ProbabilityPath, times: Tensor) -> Tensor:
     """The time of every state: at grid points the grid's own, to the last bit."""
     tau = torch.tensor(plan.state_times, dtype=torch.float64)
-    at = dict(zip(plan.times, times.tolist(), strict=True))
+    beyond = [1.0] * (len(plan.times) - len(times))
+    at = dict(zip(plan.times, [*times.tolist(), *beyond], strict=True))
     inverse = times_of_clock(path, tau).tolist()
     return torch.tensor([at.get(key, t) for key, t in zip(tau.tolist(), inverse)], dtype=torch.float64)

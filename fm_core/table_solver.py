@@ -36,7 +36,8 @@ class TableSolver:
     """Makes a coefficient function a `Solver`.
 
     Args:
-        plan: `plan(path, times) -> Plan`, with times float64 `(N+1,)` on the CPU, strictly monotone.
+        plan: `plan(path, times) -> Plan`, with times float64 `(N+1,)` on the CPU, strictly monotone. A plan that goes
+            on beyond them to t = 1 closes the run itself, in place of the data prediction.
         space: The kind of prediction that the plan uses; None where that depends on the path.
         order: Order of convergence (weak order for a stochastic table).
         evals_per_step: Network evaluations of one step once the history is full.
@@ -81,7 +82,8 @@ class TableSolver:
         state to t = 1.
 
         Raises:
-            TimeError: For a falling grid where the solver is stochastic.
+            TimeError: For a falling grid where the solver is stochastic; for a run that is not closed where the plan
+                closes it.
             CompatError: For a network that predicts something else than the table was made for.
         """
         if self.stochastic and times[0] > times[-1]:
@@ -95,7 +97,10 @@ class TableSolver:
             raise ValueError(f"the solver declares space {str(self.space)!r} but its plan is in {str(plan.space)!r}")
         if plan.stochastic and not self.stochastic:
             raise ValueError("the plan adds noise, but the solver does not declare it; say stochastic=True")
-        if final:
+        closed = len(plan.times) > len(times)
+        if closed and not final:
+            raise TimeError("this table goes on to the data prediction; it cannot stop before, with final='none'")
+        if final and not closed:
             plan = plan.denoised(field.path)
         if plan.space in field.arriving or not hasattr(field.path, "affine"):
             return plan

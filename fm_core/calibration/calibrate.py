@@ -16,6 +16,7 @@ from fm_core.building import name_of
 from fm_core.calibration.contenders import contenders
 from fm_core.calibration.pilot import (
     Pilot,
+    asked_times,
     closes,
     fine_ends,
     needs_apart,
@@ -121,7 +122,7 @@ def _source(pipeline: Pipeline, shape: Any, x0: Tensor | None, cond: Any, seed: 
 
 
 def _steps(pipeline: Pipeline, nfe: int) -> int:
-    """About how many steps so many calls afford; the closing prediction may take one of them."""
+    """The predictions that so many calls afford."""
     each = math.prod(
         int(declared(guidance, "evals")) for guidance in pipeline.guidance if not declared(guidance, "off")
     )
@@ -177,14 +178,17 @@ def _solver(pipeline: Pipeline, found: Trial, provenance: dict[str, Any]) -> Any
     assert begin is not None
     assert fit is not None
     assert after is not None
-    numbers = fit.table.alone
+    numbers, path = fit.table.alone, pipeline.path
+    times = asked_times(pipeline, numbers.times[0, :-1])
+    if not closes(pipeline, straight_space(path)):
+        times = torch.cat([times, times_of_clock(path, numbers.times[0, -1:])])
     return registry.build(
         "solver",
         "calibrated",
-        space=str(straight_space(pipeline.path)),
-        times=times_of_clock(pipeline.path, numbers.times[0]).tolist(),
+        space=str(straight_space(path)),
+        times=times.tolist(),
         weights=[row[: s + 1] for s, row in enumerate(numbers.weights[0].tolist())],
-        schedule=list(schedule_fingerprint(pipeline.path)),
+        schedule=list(schedule_fingerprint(path)),
         predicts=[str(kind) for kind in pipeline.model.predicts],
         provenance={
             **provenance,

@@ -12,11 +12,11 @@ from attrs import frozen
 from torch import Tensor
 
 from fm_core.building import name_of, origin, to_config
-from fm_core.calibration.pilot import closes
+from fm_core.calibration.pilot import asked_span, closes
 from fm_core.calibration.table import Table, table_of
 from fm_core.errors import FMError
 from fm_core.pipeline import Pipeline
-from fm_core.straight import straight_space
+from fm_core.straight import clock, straight_space
 from fm_core.table_solver import TableSolver
 
 __all__ = ["Contender", "contenders"]
@@ -81,7 +81,11 @@ class Contender:
         closing = closes(self.pipeline, solver.space_on(path))
         if closing != closes(self.pipeline, straight_space(path)):
             return None
-        return table_of(solver.plan(path, self.times[:-1] if closing else self.times), path)
+        plan = solver.plan(path, self.times[:-1] if closing else self.times)
+        if not closing:
+            return table_of(plan, path)
+        high = torch.tensor(asked_span(self.pipeline)[1], dtype=torch.float64)
+        return table_of(plan.denoised(path), path, float(clock(path, high)[0]))
 
 
 def contenders(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any) -> Iterator[Contender]:

@@ -19,7 +19,17 @@ from fm_core.randomness import BlockGenerator
 from fm_core.shapes import map_tensors, time_dtype
 from fm_core.straight import clock, straight_space, straight_velocity, times_of_clock
 
-__all__ = ["Grids", "Pilot", "closes", "fine_ends", "needs_apart", "reference_ends", "source_states", "states_of"]
+__all__ = [
+    "Grids",
+    "Pilot",
+    "asked_times",
+    "closes",
+    "fine_ends",
+    "needs_apart",
+    "reference_ends",
+    "source_states",
+    "states_of",
+]
 
 REFERENCE = (80, 160, 320, 640, 1280)
 """Predictions of the reference, until two in turn agree."""
@@ -60,7 +70,7 @@ class Pilot:
         x0: Source samples, `(B, *D)`, in the dtype of the network.
         ends: Where the reference takes them, `(B, E)`, float64.
         cond: Their condition, any pytree with the batch first.
-        closing: Whether the data prediction at the last state is the end.
+        closing: Whether runs end at clean data, by the data prediction.
         apart: Whether tables are run one by one: a guidance holds something of each sample, or remembers.
         chunk: The most states in one batch for the network.
     """
@@ -87,13 +97,15 @@ class Pilot:
 
     def grids(self, clocks: Tensor) -> Grids:
         """The times of V tables, given in straight coordinates τ, `(V, N+1)`."""
-        path = self.pipeline.path
-        times = times_of_clock(path, clocks)
+        path, kind = self.pipeline.path, straight_space(self.pipeline.path)
+        asked = asked_times(self.pipeline, clocks[:, :-1])
+        last = torch.ones_like(asked[:, :1]) if self.closing else times_of_clock(path, clocks[:, -1:])
+        times = torch.cat([asked, last], 1)
         scale = clock(path, times)[1]
-        kind = straight_space(path)
-        m, k = straight_velocity(path, times[:, :-1], kind)
-        device = self.x0.device
-        return Grids(kind, *(part.to(device) for part in (times, scale, m, k)))
+        if self.closing:
+            scale[:, -1] = 1.0
+        m, k = straight_velocity(path, asked, kind)
+        return Grids(kind, *(part.to(self.x0.device) for part in (times, scale, m, k)))
 
     def start(self, grids: Grids) -> Tensor:
         """First states y, `(B, E)`, float64."""
@@ -106,11 +118,6 @@ class Pilot:
         x = grids.scale[some, s, None, None] * y
         answer = self._asked(field, x, grids.times[some, s], grids.times[some, s + 1], grids.kind)
         return grids.m[some, s, None, None] * x + grids.k[some, s, None, None] * answer
-
-    def end(self, field: Field, y: Tensor, grids: Grids) -> Tensor:
-        """Where the runs end that have come to y `(V, B, E)`: there, or at the data prediction."""
-        x, last = grids.scale[:, -1, None, None] * y, grids.times[:, -1]
-        return self._asked(field, x, last, torch.ones_like(last), Prediction.DATA) if self.closing else x
 
     def rows(self, rows: slice) -> Pilot:
         """These trajectories alone."""
@@ -144,6 +151,17 @@ class Pilot:
             cond = map_tensors(lambda c: c.repeat(tables, *[1] * (c.ndim - 1)), cond)
         answer: Tensor = field.ask(x, now, cond, (kind,), then)
         return answer.reshape(tables, count, -1).to(torch.float64)
+
+
+def asked_span(pipeline: Pipeline) -> tuple[float, float]:
+    """Within which times tables ask the network."""
+    field = Field(pipeline.model, pipeline.path, pipeline.guidance)
+    return field.span({straight_space(pipeline.path)})
+
+
+def asked_times(pipeline: Pipeline, clocks: Tensor) -> Tensor:
+    """The times where tables ask at τ, of any shape; what rounding takes beyond the span is its end."""
+    return times_of_clock(pipeline.path, clocks).clamp(*asked_span(pipeline))
 
 
 def source_states(pipeline: Pipeline, shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:

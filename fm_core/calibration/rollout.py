@@ -55,7 +55,7 @@ def _run(pilot: Pilot, tables: Tables, changed: Tensor) -> Tensor:
             y[moved:active] = y[:1]
         step = torch.bmm(weights[:active, s : s + 1, : s + 1], history[:active, : s + 1].flatten(2))
         y[:active] += step.reshape(active, *start.shape)
-    return pilot.end(field, y, grids)
+    return grids.scale[:, -1, None, None] * y
 
 
 def jacobian(pilot: Pilot, table: Table, small: float) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,7 @@ def jacobian(pilot: Pilot, table: Table, small: float) -> tuple[Tensor, Tensor]:
 
 
 def _times_by_gaps(table: Table) -> Tensor:
-    """∂τ_s/∂g_i = (τ_N − τ_0)·π_i·(1[i < s] − Σ_{k<s} π_k) with π = softmax(g), `(N−1, N)`."""
+    """∂τ_s/∂g_i = (limit − τ_0)·π_i·(1[i < s] − Σ_{k<s} π_k) with π = softmax(g), `(N−1, N)`."""
     portion = table.gaps.softmax(0)
     before = torch.ones(table.steps, table.steps, dtype=torch.float64).tril()[:-1]
-    return (table.ends[1] - table.ends[0]) * portion * (before - portion.cumsum(0)[:-1, None])
+    return (table.limit - table.ends[0]) * portion * (before - portion.cumsum(0)[:-1, None])

@@ -12,6 +12,10 @@ that they rise whatever the fit does:
 
     τ_s = τ_0 + (τ_N − τ_0)·Σ_{i<s} e^{g_i} / Σ_i e^{g_i}.
 
+Where the data prediction closes a run, it is the last row, from wherever the last call is made to τ_N = 1, for the data
+are `y + (1 − τ)·u`. The calls are made before the limit up to which the network may be asked, which then stands for τ_N
+in that formula.
+
 References:
     Butcher 2006, General linear methods. https://doi.org/10.1017/S0962492906220014
     Shaul et al. 2023, Bespoke solvers (solvers fitted to a flow). https://arxiv.org/abs/2310.19075
@@ -30,6 +34,9 @@ from fm_core.protocols import ProbabilityPath
 from fm_core.straight import clock, straight_velocity
 
 __all__ = ["Table", "Tables", "free_numbers", "table_of"]
+
+LEAST_GAP = 1e-4
+"""Times that are nearer to the limit are moved away from it, so that they can be fitted."""
 
 FOREIGN = 1e-9
 """A table that moves a state without velocity by more, relatively, is another family's."""
@@ -69,11 +76,13 @@ class Table:
 
     Args:
         ends: τ_0 and τ_N, fixed.
+        limit: What inner times stay below: τ_N, or less.
         gaps: g, `(N,)`, float64.
         shares: β, `(N, N)`, float64, lower triangular.
     """
 
     ends: tuple[float, float]
+    limit: float
     gaps: Tensor
     shares: Tensor
 
@@ -86,7 +95,7 @@ class Table:
     def times(self) -> Tensor:
         """τ, `(N+1,)`, from end to end exactly."""
         low, high = self.ends
-        inner = low + (high - low) * self.gaps.softmax(0).cumsum(0)[:-1]
+        inner = low + (self.limit - low) * self.gaps.softmax(0).cumsum(0)[:-1]
         return torch.cat([inner.new_tensor([low]), inner, inner.new_tensor([high])])
 
     def moved(self, change: Tensor) -> Table:
@@ -111,7 +120,7 @@ def tables_at(times: Tensor, shares: Tensor) -> Tables:
     return Tables(times, times.diff(dim=1)[..., None] * shares)
 
 
-def table_of(plan: Plan, path: ProbabilityPath) -> Table | None:
+def table_of(plan: Plan, path: ProbabilityPath, limit: float | None = None) -> Table | None:
     """The table that a plan is; None for one that is not of this family.
 
     Its states are eliminated until each is `A·y_0 + Σ_j B_j·u_j`, so rows between two that are asked disappear.
@@ -119,24 +128,29 @@ def table_of(plan: Plan, path: ProbabilityPath) -> Table | None:
     Args:
         plan: A plan.
         path: The path that it was made for.
+        limit: Where its last row is the data prediction that closes a run, τ up to which the network may be asked.
     """
     asked = plan.evaluated
-    times = [plan.state_times[j] for j in asked] + [plan.state_times[-1]]
+    times = [plan.state_times[j] for j in asked] + [plan.state_times[-1]] * (limit is None)
     rising = all(a < b for a, b in pairwise(times))
     if plan.stochastic or not asked or asked[0] != 0 or not rising:
         return None
-    states = _eliminated(plan, path)[[*asked, len(plan.rows)]]
+    tau, scale = clock(path, torch.tensor(plan.state_times, dtype=torch.float64))
+    if limit is not None:
+        tau[-1] = scale[-1] = 1.0
+    some = [*asked, len(plan.rows)]
+    states, tau = _eliminated(plan, path, scale)[some], tau[some]
     if not bool(states.isfinite().all()) or bool((states[:, 0] - 1).abs().max() > FOREIGN):
         return None
-    tau = clock(path, torch.tensor(times, dtype=torch.float64))[0]
-    gaps = tau.diff()
-    return Table((float(tau[0]), float(tau[-1])), gaps.log(), states[:, 1:].diff(dim=0) / gaps[:, None])
+    shares = states[:, 1:].diff(dim=0) / tau.diff()[:, None]
+    below = float(tau[-1]) if limit is None else limit
+    gaps = torch.cat([tau[:-1], tau.new_tensor([below])]).diff()
+    return Table((float(tau[0]), float(tau[-1])), below, gaps.clamp(min=LEAST_GAP).log(), shares)
 
 
-def _eliminated(plan: Plan, path: ProbabilityPath) -> Tensor:
+def _eliminated(plan: Plan, path: ProbabilityPath, scale: Tensor) -> Tensor:
     """Every state y by y_0 and the velocities u, `(S + 1, 1 + N)`."""
     times = torch.tensor(plan.state_times, dtype=torch.float64)
-    scale = clock(path, times)[1]
     m, k = straight_velocity(path, times, plan.space)
     place = {j: i for i, j in enumerate(plan.evaluated, 1)}
     states = torch.zeros(len(plan.rows) + 1, len(place) + 1, dtype=torch.float64)  # of x, not yet of y

@@ -36,9 +36,11 @@ class OwnGrid:
 
     Args:
         own: The times, N + 1 of them, strictly rising.
+        early: Whether they may end before the span does.
     """
 
     own: tuple[float, ...] = attribute(converter=_numbers)
+    early: bool = False
 
     def times(self, path: ProbabilityPath | None, steps: int, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
         """The times, `(N + 1,)`, float64.
@@ -53,7 +55,7 @@ class OwnGrid:
                 f"this table was calibrated for {len(own) - 1} steps and has no others; got a budget of {steps}. Give "
                 f"steps={len(own) - 1}, or calibrate for that budget: fm.calibrate(pipe, …, nfe=…)"
             )
-        if max(abs(span[0] - own[0]), abs(span[1] - own[-1])) > SAME:
+        if abs(span[0] - own[0]) > SAME or (abs(span[1] - own[-1]) > SAME and not self.early):
             raise TimeError(
                 f"this table was calibrated from t = {own[0]:.6g} to {own[-1]:.6g}; got {span[0]:.6g} to "
                 f"{span[1]:.6g}. Use an uncalibrated solver to start elsewhere, or to invert"
@@ -82,11 +84,11 @@ class FixedPlan:
 
     @weights.validator
     def _check_weights(self, _: object, weights: tuple[tuple[float, ...], ...]) -> None:
-        steps = len(self.grid.own) - 1
+        steps = len(self.grid.own) - 1 + self.grid.early
         if [len(row) for row in weights] != list(range(1, steps + 1)):
             raise ValueError(
-                f"{steps + 1} times need {steps} rows of weights of 1 … {steps} numbers; got rows of "
-                f"{[len(row) for row in weights]}"
+                f"{steps + 1} times need {steps} rows of weights of 1 … {steps} numbers (or one row more, which ends "
+                f"at clean data); got rows of {[len(row) for row in weights]}"
             )
 
     def __call__(self, path: ProbabilityPath, times: Tensor) -> Plan:
@@ -113,7 +115,7 @@ class FixedPlan:
                 f"a calibrated table has times of its own, {[round(t, 4) for t in own.tolist()]}; got "
                 f"{[round(t, 4) for t in times.tolist()]}. Leave grid= and times= out: pipe.replace(grid=None)"
             )
-        tau = clock(path, own)[0].tolist()
+        tau = [*clock(path, own)[0].tolist(), *[1.0] * self.grid.early]
         rows = [
             Row(t, ((s, 1.0),), tuple((j, b) for j, b in enumerate(row) if b))
             for s, (t, row) in enumerate(zip(tau[1:], self.weights, strict=True))
@@ -135,7 +137,7 @@ def calibrated(
     Args:
         space: What it asks for, the velocity or the data, from which u follows.
         times: N + 1 times of its path, strictly rising.
-        weights: b_sj, row s of s + 1 numbers.
+        weights: b_sj, N rows, row s of s + 1 numbers; one row more where a run is closed: it ends at clean data.
         schedule: α and σ of its path at t = 1/8 … 7/8; empty to serve any.
         predicts: What its network predicts; empty to serve any.
         provenance: What it was fitted to, and how well.
@@ -143,7 +145,7 @@ def calibrated(
     Raises:
         ValueError: For numbers that make no table.
     """
-    grid, said = OwnGrid(times), dict(provenance or {})
+    grid, said = OwnGrid(times, early=len(weights) == len(times)), dict(provenance or {})
     check_times(grid.own)
     plan = FixedPlan(grid, weights, space, schedule, said.get("path", "the one"))
     return TableSolver(

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 import fm_core as fm
 from fm_core.calibration.calibrate import calibrate
+from fm_core.calibration.contenders import contenders
 from fm_core.calibration.fitting import robust
 from fm_core.calibration.pilot import Pilot
 from fm_core.calibration.rollout import ends_of, jacobian
 from fm_core.calibration.table import Tables, free_numbers, table_of
 from fm_core.calibration.trial import SHORT, STARTS
-from fm_core.errors import BudgetError, CompatError, DataError
+from fm_core.errors import BudgetError, CompatError, DataError, TimeError
 from fm_core.field import Field
 from fm_core.randomness import make_generator
 from fm_core.straight import clock
@@ -38,6 +39,20 @@ def _pipe(path: Any = "linear", predicts: str = "velocity", **parts: Any) -> fm.
 def _pilot(pipe: fm.Pipeline, n: int = 5, *, closing: bool = False, apart: bool = False) -> Pilot:
     x0 = _noise(n)
     return Pilot(pipe, x0, torch.zeros_like(x0), None, closing=closing, apart=apart, chunk=64)
+
+
+@pytest.mark.parametrize(("name", "predicts"), [("ve", "noise"), ("edm", "data"), ("vp", "data")])
+def test_a_closing_data_prediction_is_the_last_row(name: str, predicts: str) -> None:
+    """A table with its closing row takes the pilot where the pipeline does, which is made of a plan and that row."""
+    pipe = _pipe(name, predicts, solver={"name": "straight", **ADAMS})
+    x0 = _noise(5)
+    (run,) = [run for run in contenders(pipe, 6, x0, None) if run.pipeline is pipe]
+    table = run.table()
+    assert table is not None
+    assert (table.steps, table.ends[1]) == (6, 1.0)
+    assert table.times[-2] < table.limit < 1.0
+    ends = ends_of(_pilot(pipe, closing=True), table.alone)[0]
+    assert torch.allclose(ends, run.ends, atol=2e-3)  # the last call is a little earlier, so that it can be moved
 
 
 ADAMS = {"solver": {"kind": "solver", "name": "adams_pc", "order": 4}}
@@ -215,7 +230,13 @@ def test_pilots_that_do_not_determine_the_table_are_refused() -> None:
 def test_diffusion_paths_are_calibrated_closing_prediction_included(path: str, predicts: str) -> None:
     pipe = _pipe(path, predicts)
     fast = calibrate(pipe, x0=_noise(48), nfe=6, iterations=6)
-    assert fast.sample(x0=_noise(3), nfe=6).nfe == 6
+    drawn = fast.sample(x0=_noise(3), nfe=6)
+    assert drawn.nfe == 6
+    if path != "vp":  # the last call is made before the path ends
+        assert drawn.times[-1] == 1.0
+        assert len(drawn.times) == 7
+        with pytest.raises(TimeError, match="final='none'"):
+            fast.sample(x0=_noise(3), nfe=6, final="none")
     said = fast.solver.provenance  # type: ignore[union-attr]
     assert said["calibrated"]["median"] < said["best_uncalibrated"]["median"]
 
