@@ -9,7 +9,7 @@ same noise. All are run on the same noise, which no calibration has seen; median
 kept, for the latter is ruled by the few that pass next to a separatrix and end in another mode. "At most N calls" is
 what a peer is given: where fewer of the budgets here serve it better, those count.
 
-Every figure is a cell of `oracles.json`, and a second run computes what is missing. `oracles.md` is the table.
+Every figure is a cell of `oracles.json`, and a second run computes what is missing. `oracles.md` is the table, `oracles.png` the picture.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import torch
 from attrs import evolve, frozen
 from oracle_fields import ORACLES, Oracle
 from oracle_peers import Counted, peers_of
+from oracle_picture import picture
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -270,6 +271,7 @@ def main() -> None:
                     part.write_text(json.dumps(found, indent=1))
                 progress.advance(task)
     (asked.out / "oracles.md").write_text(page(found, oracles))
+    picture(found["cells"], {key: oracle.title for key, oracle in oracles.items()}, asked.out / "oracles.png")
     show(found, Console(width=200))
 
 

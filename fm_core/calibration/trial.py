@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from attrs import frozen
@@ -77,7 +78,10 @@ def _distinct(begun: list[tuple[Contender, Table]]) -> list[tuple[Contender, Tab
 
 
 def _fitted(pilot: Pilot, begun: list[tuple[Contender, Table]], iterations: int, tell: Tell) -> tuple[Contender, Fit]:
-    """The fit to four fifths of the pilot, stopped by the last; it goes on from the best of a few short ones."""
+    """The fit to four fifths of the pilot, stopped by the last.
+
+    It goes on from the best of a few short ones, and what steps are left when it stops go to the next best.
+    """
     kept = len(pilot) - max(4, len(pilot) // 5)
     parts = (pilot, pilot)  # what holds something of each sample is of all of them
     if not pilot.apart:
@@ -86,10 +90,20 @@ def _fitted(pilot: Pilot, begun: list[tuple[Contender, Table]], iterations: int,
     if len(starts) == 1:
         return starts[0][0], fit_table(*parts, starts[0][1], iterations, tell)
     short = [(begin, fit_table(*parts, table, SHORT, tell)) for begin, table in starts]
-    begin, best = min(short, key=lambda pair: _median(errors_of(pilot, pair[1].table.alone)[0]))
+    ranked, ended = sorted(short, key=_error_on(pilot)), list[tuple[Contender, Fit]]()
     spent = sum(fit.iterations for _, fit in short)
-    fit = fit_table(*parts, best.table, iterations - spent, tell)
-    return begin, Fit(fit.table, spent + fit.iterations)
+    for begin, so_far in ranked:
+        if spent < iterations:
+            fit = fit_table(*parts, so_far.table, iterations - spent, tell)
+            spent += fit.iterations
+            ended.append((begin, fit))
+    begin, best = min(ended, key=_error_on(pilot))
+    return begin, Fit(best.table, spent)
+
+
+def _error_on(pilot: Pilot) -> Callable[[tuple[Contender, Fit]], float]:
+    """The median error of a fit on the whole pilot."""
+    return lambda pair: _median(errors_of(pilot, pair[1].table.alone)[0])
 
 
 def _better(after: Tensor, before: Tensor) -> bool:
