@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def _panel(axes: Axes, curves: Mapping[str, Mapping[int, float]], title: str) ->
         if name in curves:
             points = zip(*sorted(curves[name].items()))
             axes.plot(*points, color=colour, lw=2, marker=marker, ms=4.5, label=label)
-    axes.set(xscale="log", yscale="log", title=title, xlabel="network calls", ylim=(best[-1] / 30, 2 * best[0] + 0.3))
+    least = min(error for name in OURS for error in curves.get(name, {0: best[-1]}).values())
+    axes.set(xscale="log", yscale="log", xlabel="network calls", ylim=(least / 2, 10 * best[0]))
+    axes.set_title("\n".join(textwrap.wrap(title, 32)))
     axes.set_xticks(budgets, labels=[str(calls) for calls in budgets])
     axes.minorticks_off()
     axes.grid(axis="y", lw=0.4, color="#e0e0e0")
