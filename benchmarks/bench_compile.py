@@ -67,6 +67,7 @@ def bench_compiled(
         },
         "bare",
         150 if batch == 1 else 60,
+        clock=time.thread_time,
     )
     benchmark.extra_info.update(ratios, nfe=CALLS, **cost)
     print(f"\n{title}, B = {batch}, {CALLS} calls: {ratios}, {cost}")

@@ -9,7 +9,8 @@ same noise. All are run on the same noise, which no calibration has seen; median
 kept, for the latter is ruled by the few that pass next to a separatrix and end in another mode. "At most N calls" is
 what a peer is given: where fewer of the budgets here serve it better, those count.
 
-Every figure is a cell of `oracles.json`, and a second run computes what is missing. `oracles.md` is the table, `oracles.png` the picture.
+Every figure is a cell of `oracles.json`, and a second run computes what is missing. `oracles.md` is the table,
+`oracles.png` the picture.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Weighted sums of states, `Σ w_k·x_k`, at the least cost for their size.
 
 Small states cost by the kernel, so many operands are one product: stacked, and multiplied by the weights, which also
-makes several sums at once. Large states cost by the byte: each operand is read once and the sum written once, block by
-block, so that the running sum stays in the processor's cache. Elsewhere (on other devices, with gradients) there is one
-kernel for each operand; `compile=True` fuses those.
+makes several sums at once. Large states cost by the byte. There two operands are one pass over memory, and more are
+added block by block: each operand is read once and the sum written once, while the running sum stays in the processor's
+cache. Going over it there again is not free: at 2²² floats a sum of two costs 1.09 times what reading each operand once
+does, of three 1.4 to 1.6, of nine 1.5 to 1.7 (`benchmarks/bench_plan.py`). `compile=True` fuses them into one pass, at
+1.1 and less. With gradients, and on other devices, there is one kernel for each operand.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 __all__ = ["FEW", "SMALL", "combine", "multiplies", "product"]
 
@@ -24,7 +27,7 @@ SMALL = 2**14
 LARGE = 2**18
 """Numbers in a state from which it no longer stays in the cache while operands are added."""
 
-BLOCK = 2**16
+BLOCK = 2**17
 """Numbers in a block, for each thread: few enough for the second-level cache, and enough to outweigh the kernel."""
 
 
@@ -51,31 +54,36 @@ def product(matrix: Tensor, terms: Sequence[Tensor]) -> Sequence[Tensor]:
 def combine(weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:
     """`Σ w_k·x_k` as a new tensor."""
     first = terms[0]
-    passes = len(terms) - (weights[0] == 1.0)
-    if passes > 1 and first.numel() >= LARGE and _blockwise(terms):
-        total = torch.empty_like(first)
-        size = BLOCK * torch.get_num_threads()
-        blocks = [torch.split(x.detach().view(-1), size) for x in terms]
-        for into, *parts in zip(torch.split(total.view(-1), size), *blocks):
-            _add_up(weights, parts, into)
-        return total
-    return _add_up(weights, terms, None)
+    if len(terms) == 1 or first.numel() < LARGE or not _blockwise(terms):
+        return _one_by_one(weights, terms)
+    total, one = torch.empty_like(first), first.new_ones(1)
+    size = BLOCK * torch.get_num_threads() if len(terms) > 2 else first.numel()
+    blocks = [torch.split(x.view(1, -1), size, dim=1) for x in terms]
+    for into, x, y, *rest in zip(torch.split(total.view(1, -1), size, dim=1), *blocks):
+        torch.addr(x, one, y[0], beta=weights[0], alpha=weights[1], out=into)  # w_0·x + w_1·1⊗y: both in one pass
+        for weight, term in zip(weights[2:], rest):
+            into.add_(term, alpha=weight)
+    return total
 
 
 def _blockwise(terms: Sequence[Tensor]) -> bool:
+    """Whether sums may be written into memory of their own: derivatives, backward or forward, do not follow there."""
     grad = torch.is_grad_enabled()
-    return all(x.device.type == "cpu" and x.is_contiguous() and not (grad and x.requires_grad) for x in terms)
+    return all(
+        x.device.type == "cpu"
+        and x.is_contiguous()
+        and not (grad and x.requires_grad)
+        and unpack_dual(x).tangent is None  # type: ignore[no-untyped-call]
+        for x in terms
+    )
 
 
-def _add_up(weights: Sequence[float], terms: Sequence[Tensor], into: Tensor | None) -> Tensor:
+def _one_by_one(weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:
     """The sum, one kernel for each term; a first term of weight 1 costs none."""
     if weights[0] == 1.0 and len(terms) > 1:
-        total = torch.add(terms[0], terms[1], alpha=weights[1], out=into)
-        if len(terms) == 2:
-            return total
-        rest = 2
+        total, rest = torch.add(terms[0], terms[1], alpha=weights[1]), 2
     else:
-        total, rest = torch.mul(terms[0], weights[0], out=into), 1
+        total, rest = torch.mul(terms[0], weights[0]), 1
     for weight, term in zip(weights[rest:], terms[rest:]):
         total.add_(term, alpha=weight)
     return total

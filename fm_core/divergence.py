@@ -34,7 +34,8 @@ def located(field: Field, run: Callable[[Field, OnStep], object], count: int) ->
     try:
         run(Field(_Watched(field.model), field.path, field.guidances), watch)
     except DivergenceError as error:
-        return DivergenceError(f"sampling diverged in step {step + 1}: {error}; {ADVICE}")
+        where = f" in step {step + 1}" if step >= 0 else ""  # a stranger's solver may not tell of its steps
+        return DivergenceError(f"the run diverged{where}: {error}; {ADVICE}")
     return DivergenceError(
         f"{count} samples are not finite, but a second run of the same draws is: the network is not deterministic"
     )

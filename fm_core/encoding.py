@@ -25,6 +25,7 @@ References:
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,10 +33,11 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from fm_core.chunks import apart, streamed
 from fm_core.course import Budget, solver_of, solver_title
 from fm_core.divergence import located
 from fm_core.drawing import state_kind
-from fm_core.errors import BudgetError, ShapeError, TimeError
+from fm_core.errors import BudgetError, DivergenceError, ShapeError, TimeError
 from fm_core.evaluating import evaluating
 from fm_core.executing import execute
 from fm_core.field import Field
@@ -99,7 +101,8 @@ def encode(
         steps, nfe, times: The budget, as in `sample`: one of them. `times` may be the sampling run's rising grid.
         rtol, atol: Tolerances of an adaptive solver.
         trajectory: Whether to keep the states at all grid points.
-        chunk: Number of samples to carry at once; all by default.
+        chunk: Number of samples to carry at once; all by default. An error, or Ctrl-C, in a later chunk carries those
+            of the chunks before it as `error.finished`.
         final: What the data are: as `sample` was asked for, its closing data prediction ("data") or the states at the
             end of the network's span ("none").
         grad: Whether to keep gradients.
@@ -131,55 +134,70 @@ def encode(
     field = Field(pipeline.model, pipeline.path, pipeline.guidance)
     asked = None if times is None else tuple(check_times(times).tolist())
     course = inversion_of(pipeline, solver, field, Budget(steps, nfe, asked, None, final))
-    results = []
+    run = _Run(pipeline, solver, course, x1, cond, trajectory, throw, on_step, device, dtype)
     with contextlib.nullcontext() if grad else torch.no_grad(), evaluating(pipeline.model):
-        for first in range(0, len(x1), chunk or len(x1)):
-            rows = slice(first, min(first + (chunk or len(x1)), len(x1)))
-            x = x1[rows].to(device or pipeline.placement[0])
-            x = x if pipeline.codec is None else pipeline.codec.encode(x)
-            device_of, dtype_of = state_kind(pipeline, x, device, dtype)
-            x = x.to(device_of, dtype_of)
-            part = map_tensors(_rows_on(rows, x.device), cond)
-            guidances = tuple(of_rows(guidance, rows, len(x1)) for guidance in pipeline.guidance)
-            of_part = Field(pipeline.model, pipeline.path, guidances)
-            results.append(_carry(of_part, solver, course, x, part, trajectory, throw, on_step))
-    return Encoded(
-        torch.cat([r.x for r in results]),
-        nfe=max(r.nfe for r in results),
-        times=course.times,
-        status=torch.cat([r.status for r in results]),
-        trajectory=torch.cat([r.trajectory for r in results if r.trajectory is not None], 1) if trajectory else None,
-    )
+        return streamed(run.carried, len(x1), chunk or len(x1), lambda _: "its data and its condition")
 
 
 def _rows_on(rows: slice, device: torch.device) -> Callable[[Tensor], Tensor]:
     return lambda tensor: tensor[rows].to(device)
 
 
-def _carry(
-    field: Field,
-    solver: Solver,
-    course: Inversion,
-    x1: Tensor,
-    cond: Any,
-    trajectory: bool,
-    throw: bool,
-    on_step: OnStep | None,
-) -> Encoded:
-    """One chunk of data, from its first state to its finite check."""
-    states: list[Tensor] = []
+@frozen(eq=False)
+class _Run:
+    """What is the same for all chunks of data."""
 
-    def watch(t: float, x: Tensor) -> None:
-        if trajectory:
-            states.append(x)
-        if on_step:
-            on_step(t, x)
+    pipeline: Pipeline
+    solver: Solver
+    course: Inversion
+    x1: Tensor
+    cond: Any
+    trajectory: bool
+    throw: bool
+    on_step: OnStep | None
+    device: torch.device | str | None
+    dtype: torch.dtype | None
 
-    x0 = _run(field, solver, course, x1, cond, watch if trajectory or on_step else None)
-    status = x0.isfinite().flatten(1).all(1)
-    if throw and not status.all():
-        raise located(field, lambda again, look: _run(again, solver, course, x1, cond, look), int((~status).sum()))
-    return Encoded(x0, field.calls, course.times, status, torch.stack(states) if trajectory else None)
+    def carried(self, rows: slice) -> Encoded:
+        """These rows of the data, from their first states to their finite check."""
+        x, states, solver, course = self._data(rows), list[Tensor](), self.solver, self.course
+        field, cond = self._field(rows), map_tensors(_rows_on(rows, x.device), self.cond)
+
+        def watch(t: float, x: Tensor) -> None:
+            if self.trajectory:
+                states.append(x)
+            if self.on_step:
+                self.on_step(t, x)
+
+        try:
+            x0 = _run(field, solver, course, x, cond, watch if self.trajectory or self.on_step else None)
+        except DivergenceError:
+            if self.throw:
+                raise
+            return apart(self.carried, self._diverged, rows, field.calls)
+        status = x0.isfinite().flatten(1).all(1)
+        if self.throw and not status.all():
+            plain = self._field(rows)
+            raise located(plain, lambda again, look: _run(again, solver, course, x, cond, look), int((~status).sum()))
+        return Encoded(x0, field.calls, course.times, status, torch.stack(states) if self.trajectory else None)
+
+    def _data(self, rows: slice) -> Tensor:
+        pipeline = self.pipeline
+        x = self.x1[rows].to(self.device or pipeline.placement[0])
+        x = x if pipeline.codec is None else pipeline.codec.encode(x)
+        device, dtype = state_kind(pipeline, x, self.device, self.dtype)
+        return x.to(device, dtype)
+
+    def _field(self, rows: slice) -> Field:
+        """A field of these rows' own: what guidances remember, and the count of calls, begin with it."""
+        pipeline = self.pipeline
+        guidances = tuple(of_rows(guidance, rows, len(self.x1)) for guidance in pipeline.guidance)
+        return Field(pipeline.model, pipeline.path, guidances)
+
+    def _diverged(self, rows: slice) -> Encoded:
+        x, times = torch.full_like(self._data(rows), math.nan), self.course.times
+        status = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        return Encoded(x, 0, times, status, x.expand(len(times), *x.shape).clone() if self.trajectory else None)
 
 
 def _run(field: Field, solver: Solver, course: Inversion, x1: Tensor, cond: Any, on_step: OnStep | None) -> Tensor:

@@ -17,6 +17,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from fm_core import registry
+from fm_core.chunks import apart, streamed
 from fm_core.compiling import Compiler, compiler_of
 from fm_core.course import Budget, Course, course_of, solver_of, solver_title
 from fm_core.divergence import located
@@ -29,7 +30,7 @@ from fm_core.gaussian import check_times
 from fm_core.prediction import Prediction
 from fm_core.protocols import Codec, Guidance, OnStep, Solver
 from fm_core.randomness import fresh_seed
-from fm_core.samples import Gathered, Samples
+from fm_core.samples import Samples
 from fm_core.shapes import check_batch, map_tensors
 from fm_core.transitions import Recorder, require_transitions
 
@@ -127,7 +128,7 @@ def sample(
     run = _Run(field, solver, course, drawing, cond, pipeline.codec, compiler, trajectory, log_prob, throw, on_step)
     running = compiler.running() if compiler else contextlib.nullcontext()
     with contextlib.nullcontext() if grad else torch.no_grad(), evaluating(pipeline.model), running:
-        return _streamed(run, shape[0], chunk or shape[0])
+        return streamed(run.chunk, shape[0], chunk or shape[0], lambda of: f"its index and on seed={of.seed}")
 
 
 def _seed(seed: int | None, generator: torch.Generator | None) -> int:
@@ -144,24 +145,6 @@ def _start(x1: Tensor | None, start: float | None) -> float | None:
     if start is not None and not 0.0 <= start < 1.0:
         raise TimeError(f"start must lie in [0, 1): t rises from the source (0) to the data (1); got {start}")
     return start
-
-
-def _streamed(run: _Run, batch: int, chunk: int) -> Samples:
-    """All samples, chunk after chunk; an error takes those that are finished with it."""
-    gathered = Gathered(batch)
-    try:
-        for first in range(0, batch, chunk):
-            gathered.add(run.chunk(slice(first, min(first + chunk, batch))))
-    except BaseException as error:  # Ctrl-C, too, must not lose hours of work
-        if gathered.parts:
-            finished = gathered.samples()
-            error.finished = finished  # type: ignore[attr-defined]
-            error.add_note(
-                f"The first {len(finished.x)} of {batch} samples are finished: `error.finished` holds them. Each "
-                f"depends on its index and on seed={finished.seed} alone."
-            )
-        raise
-    return gathered.samples()
 
 
 @frozen(eq=False)
@@ -194,7 +177,7 @@ class _Run:
         except DivergenceError:
             if self.throw:
                 raise
-            return self._apart(rows, field.calls)
+            return apart(self._carried, self._diverged, rows, field.calls)
         finite = x.isfinite()
         status = finite.flatten(1).all(1) if not finite.all() else x.new_ones(len(x), dtype=torch.bool)
         if self.throw and not status.all():
@@ -203,20 +186,6 @@ class _Run:
         trajectory = torch.stack(states) if self.trajectory else None
         transitions = recorder.transitions() if recorder else None
         return Samples(x, field.calls, self.drawing.seed, self._times, status, trajectory, transitions)
-
-    def _apart(self, rows: slice, spent: int) -> Samples:
-        """The samples of these rows, after a solver gave all of them up for those that diverge: half by half, until
-        what diverges is alone.
-        """
-        count = rows.stop - rows.start
-        if count == 1:
-            made = self._diverged(rows)
-        else:
-            halves, middle = Gathered(count), rows.start + count // 2
-            halves.add(self._carried(slice(rows.start, middle)))
-            halves.add(self._carried(slice(middle, rows.stop)))
-            made = halves.samples()
-        return evolve(made, nfe=made.nfe + spent)
 
     def _diverged(self, rows: slice) -> Samples:
         x, _ = self.drawing.draw(rows)

@@ -182,13 +182,19 @@ class Clock:
         return self._inner_times[i, j, tau2], mass
 
     def _kernel(self, i: int, j: int, tau2: float) -> tuple[Array, Array]:
-        """λ along the step, and the kernel's mass at each."""
+        """λ along the step, and the kernel's mass at each.
+
+        Raises:
+            TimeError: If the step begins where the space says nothing.
+        """
         sign = 1 if self._data else -1
         start, end = sign * self.log_ratio[i], sign * self.log_ratio[j]
         scale, other = self._scales()
         rate = 1 + tau2 if self._data else 1.0
         length = abs(end - start)
         x, dx = _panels(length if math.isfinite(length) else _FAR / rate, _PANEL / rate)
+        if end <= start and scale[i] == 0.0:
+            raise self._singular(i)
         total = other[j] if end > start else -scale[j] * (other[i] / scale[i])
         return sign * (max(start, end) - x), total * (1 + tau2) * np.exp(-rate * x) * dx
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 import fm_core as fm
 from fm_core import combining
@@ -46,6 +47,45 @@ def test_strided_terms_and_gradients_are_added_one_by_one(monkeypatch):
     terms = [term.requires_grad_() for term in _terms(3, 4, 5)]
     (grad,) = torch.autograd.grad(combine((1.0, 2.0, 3.0), terms).sum(), terms[2])
     assert torch.equal(grad, torch.full_like(grad, 3.0))
+
+
+@pytest.mark.parametrize("weights", [(0.5, 2.0), (1.0, 2.0), (0.5, 2.0, -1.0), (0.5, 2.0, -1.0, 3.0, 0.1)], ids=len)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_large_states_are_combined_in_a_pass_less_than_they_have_operands(weights, dtype, monkeypatch):
+    """Every kernel is a pass over a block: the first two operands share one, whatever their weights."""
+    monkeypatch.setattr(combining, "LARGE", 1)
+    monkeypatch.setattr(combining, "BLOCK", 10)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    terms = _terms(len(weights), 3, 10, dtype=dtype)
+    with _Kernels() as kernels:
+        total = combine(weights, terms)
+    blocks = 1 if len(weights) == 2 else 3
+    assert kernels.count == blocks * (len(weights) - 1)
+    expected = sum(weight * term.double() for weight, term in zip(weights, terms, strict=True))
+    torch.testing.assert_close(total.double(), expected, rtol=0, atol=8 * torch.finfo(dtype).eps * expected.abs().max())
+
+
+class _Kernels(TorchFunctionMode):
+    """Counts the operations that compute."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func.__name__ in {"add", "add_", "mul", "addr"}
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own
+def test_forward_derivatives_follow_large_sums(monkeypatch):
+    """Written into memory of their own they would be lost, and zero."""
+    monkeypatch.setattr(combining, "LARGE", 1)
+    terms = tuple(_terms(3, 4, 5))
+    tangents = tuple(_terms(3, 4, 5)[::-1])
+    made, moved = torch.func.jvp(lambda *x: combine((0.5, 2.0, 3.0), x), terms, tangents)
+    torch.testing.assert_close(made, combine((0.5, 2.0, 3.0), terms))
+    torch.testing.assert_close(moved, combine((0.5, 2.0, 3.0), tangents))
 
 
 def test_low_precision_is_not_multiplied():

@@ -183,6 +183,30 @@ def test_divergence_is_located_or_reported():
     assert not pipe.encode(X1, steps=4, throw=False).status.any()
 
 
+@pytest.mark.parametrize("solver", ["heun", "dopri5"])
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_data_that_diverge_do_not_take_the_others_along(solver, chunk):
+    """Not the rest of their batch, nor the chunks that were finished before them."""
+    path = fm.build("path", "linear")
+    mixture = MIXTURE.model(path)
+    model = fm.Model(lambda x, t, cond: torch.where(cond[:, None] == 1, torch.nan, mixture(x, t)), "velocity")
+    pipe = fm.compose(path=path, model=model, solver=solver)
+    asked = {} if solver == "dopri5" else {"steps": 4}
+    cond = torch.zeros(12)
+    good = pipe.encode(X1[:12], cond=cond, dtype=torch.float64, trajectory=True, **asked)
+    cond[7] = 1
+    out = pipe.encode(X1[:12], cond=cond, dtype=torch.float64, trajectory=True, throw=False, chunk=chunk, **asked)
+    assert (~out.status).nonzero().flatten().tolist() == [7]
+    torch.testing.assert_close(out.x[out.status], good.x[out.status], rtol=0, atol=1e-3)
+    torch.testing.assert_close(out.trajectory[:, out.status], good.trajectory[:, out.status], rtol=0, atol=1e-3)
+    with pytest.raises(fm.DivergenceError) as caught:
+        pipe.encode(X1[:12], cond=cond, dtype=torch.float64, chunk=chunk, **asked)
+    assert hasattr(caught.value, "finished") == (chunk is not None)
+    if chunk:
+        torch.testing.assert_close(caught.value.finished.x, good.x[:5], rtol=0, atol=1e-3)
+        assert "first 5 of 12" in caught.value.__notes__[0]
+
+
 @pytest.mark.usefixtures("global_rng_untouched")
 def test_encoding_draws_nothing_and_keeps_gradients_only_when_asked():
     w = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)

@@ -298,12 +298,70 @@ def test_samples_that_a_solver_gives_up_do_not_take_the_others_along(solver, bad
     cond[bad] = 1
     with pytest.raises(fm.DivergenceError):
         pipe.sample((12, 2), cond=cond, **budget)
-    out = pipe.sample((12, 2), cond=cond, throw=False, trajectory=solver == "dopri5", **budget)
-    assert (~out.status).nonzero().flatten().tolist() == bad
-    torch.testing.assert_close(out.x[out.status], good.x[out.status], rtol=0, atol=1e-5)
-    assert out.x[bad].isnan().all()
-    assert out.nfe > good.nfe or len(bad) == 12
-    assert out.trajectory is None or out.trajectory.shape == (len(out.times), 12, 2)
+    for chunk in (None, 5):
+        out = pipe.sample((12, 2), cond=cond, throw=False, trajectory=solver == "dopri5", chunk=chunk, **budget)
+        assert (~out.status).nonzero().flatten().tolist() == bad
+        torch.testing.assert_close(out.x[out.status], good.x[out.status], rtol=0, atol=1e-5)
+        assert out.x[bad].isnan().all()
+        assert out.nfe > good.nfe or len(bad) == 12 or chunk
+        assert out.trajectory is None or out.trajectory.shape == (len(out.times), 12, 2)
+
+
+@pytest.mark.parametrize("solver", ["adams_pc", "sa_solver", "predictor_corrector", "annealed_langevin"])
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_every_kind_of_solver_says_of_each_sample_whether_it_is_finite(solver, chunk):
+    """Tables with history and noise, samplers that are no table: in one piece and in chunks, of which the second alone
+    is without fault."""
+    path = fm.build("path", "vp")
+    mixture = MIXTURE.model(path, "noise")
+
+    def net(x, t, cond):
+        return torch.where(((cond == 1) & (t > 0.45))[:, None], torch.nan, mixture(x, t))
+
+    pipe = fm.compose(path=path, model=fm.Model(net, "noise"), solver=solver)
+    asked = {"steps": 4, "seed": 0, "dtype": torch.float64}
+    cond = torch.zeros(14)
+    good = pipe.sample((14, 2), cond=cond, **asked)
+    cond[[0, 3, 12]] = 1
+    with pytest.raises(fm.DivergenceError, match=r"at t = 0\.[4-9]\d* .* [123] (of|samples)"):
+        pipe.sample((14, 2), cond=cond, chunk=chunk, **asked)
+    out = pipe.sample((14, 2), cond=cond, chunk=chunk, throw=False, **asked)
+    assert (~out.status).nonzero().flatten().tolist() == [0, 3, 12]
+    torch.testing.assert_close(out.x[out.status], good.x[out.status], rtol=0, atol=1e-12)
+
+
+GUIDED = {
+    "cfg": ({"name": "cfg", "scale": 2.0}, "ddpm"),
+    "momentum": ({"name": "apg", "scale": 2.0, "momentum": -0.5, "parallel": 0.2}, "sa_solver"),
+    "posterior": (
+        lambda: fm.build("guidance", "dps", y=torch.ones(70, 1), operator=lambda x: x[:, :1], noise=0.5),
+        "euler_maruyama",
+    ),
+    "langevin": ((), "annealed_langevin"),
+    "norms": ((), "predictor_corrector"),
+}
+
+
+@pytest.mark.parametrize("title", GUIDED)
+def test_noise_and_guidance_do_not_depend_on_the_chunks(title):
+    """Broken by noise drawn for a chunk rather than a sample, by memory shared between chunks, and by what a guidance
+    holds for every sample but is not cut with them."""
+    guidance, solver = GUIDED[title]
+    path = fm.build("path", "vp")
+    plain = MIXTURE.model(path, "noise")
+    model = fm.Model(lambda x, t, cond: plain(x + 0.1 * torch.where(cond == 3, 0, cond)[:, None], t), "noise", null=3)
+    pipe = fm.compose(path=path, model=model, solver=solver, guidance=guidance() if callable(guidance) else guidance)
+    asked = {"cond": torch.arange(70) % 3, "steps": 5, "seed": 4, "dtype": torch.float64}
+    whole = pipe.sample((70, 2), **asked).x
+    for chunk in (9, 64):
+        torch.testing.assert_close(pipe.sample((70, 2), chunk=chunk, **asked).x, whole, rtol=0, atol=1e-10)
+
+
+def test_a_solver_that_tells_of_no_step_diverges_in_none():
+    pipe = fm.compose(path="linear", model=fm.Model(_spoilt, "velocity"), solver=GivesUp())
+    with pytest.raises(fm.DivergenceError) as caught:
+        pipe.sample((3, 2), cond=torch.ones(3), steps=4, seed=0)
+    assert "step" not in str(caught.value)
 
 
 def test_sampling_leaves_the_network_in_its_mode_and_runs_it_in_evaluation():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import fm_core as fm
 from fm_core import GaussianPath, Prediction, TimeError
 from fm_plugins.multistep.integrals import SPACES, VARIABLES, Clock
 
@@ -171,6 +172,13 @@ def test_steps_from_singular_ends_in_the_wrong_space_are_refused(paths: dict[str
         clock_of(paths["linear"], Prediction.NOISE, "lambda", [0.0, 0.3]).carry(0, 1)
     with pytest.raises(TimeError, match=r"σ = 0.*adams_pc"):
         clock_of(paths["linear"], Prediction.DATA, "lambda", [1.0, 0.3]).carry(0, 1)
+
+
+@pytest.mark.parametrize("solver", ["dpm_solver", "dpm_solver_multistep", "deis", "pndm", "seeds"])
+def test_tables_of_such_steps_are_refused_without_a_warning(paths: dict[str, GaussianPath], solver: str) -> None:
+    grid = torch.tensor([0.0, 0.5, 0.9], dtype=torch.float64)
+    with pytest.raises(TimeError, match=r"cannot begin at t = 0 in the noise space"):
+        fm.build("solver", solver).plan(paths["linear"], grid)
 
 
 def test_velocity_asks_no_schedule() -> None:
