@@ -68,6 +68,7 @@ def _bench_process(benchmark: BenchmarkFixture, environ: dict[str, str], program
     benchmark.extra_info["bare_cpu_ms"] = round(statistics.median(bare), 1)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("statement", "heavy"),
     [

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
+from fm_core.bench.ranking import Ranking, rankings
 from fm_core.bench.records import Record, Results, Run
 from fm_core.bench.report.quantities import quantity
 from fm_core.bench.statistics import Estimate, differ, estimate
@@ -55,6 +56,7 @@ class Comparison:
         status: Cells whose status changed: before, after, and the reason.
         gone: Cells of the first folder alone.
         new: Cells of the second alone.
+        rankings: Whether contenders stand in the same order in both.
         flags: What differs between the machines, versions and commits.
     """
 
@@ -62,6 +64,7 @@ class Comparison:
     status: tuple[tuple[Record, str, str, str], ...]
     gone: tuple[Record, ...]
     new: tuple[Record, ...]
+    rankings: tuple[Ranking, ...]
     flags: tuple[str, ...]
 
     @property
@@ -81,6 +84,7 @@ def compare(before: Results, after: Results) -> Comparison:
         status=tuple(told for key in both for told in _status(a[key], b[key])),
         gone=tuple(_any(a[key]) for key in a if key not in b),
         new=tuple(_any(b[key]) for key in b if key not in a),
+        rankings=tuple(rankings(before.records, after.records)),
         flags=tuple(_flags(before.runs, after.runs)),
     )
 
@@ -152,7 +156,8 @@ def _merged(runs: Mapping[str, Run], of: str) -> dict[str, tuple[Any, ...]]:
     found: dict[str, tuple[Any, ...]] = {}
     for run in runs.values():
         for key, value in getattr(run, of).items():
-            found[key] = tuple(dict.fromkeys([*found.get(key, ()), value]))
+            before = found.get(key, ())
+            found[key] = before if value in before else (*before, value)
     return found
 
 

@@ -9,14 +9,15 @@ from typing import Any
 from attrs import field, frozen
 
 from fm_core import registry
-from fm_core.bench.naming import label, parse_pair
+from fm_core.bench.naming import label, parse, parse_pair
+from fm_core.bench.whole import RunsWhole, WholeRuns
 from fm_core.course import is_adaptive
-from fm_core.errors import PluginError
+from fm_core.errors import PluginError, UnknownNameError
 from fm_core.hookspecs import Component
 from fm_core.pipeline import Pipeline
 from fm_core.protocols import declared
 
-__all__ = ["DEFAULT", "QUICK", "Contender", "contenders", "peers"]
+__all__ = ["DEFAULT", "QUICK", "Contender", "contenders", "library", "missing", "peers"]
 
 DEFAULT = (
     "auto",
@@ -60,11 +61,51 @@ QUICK = (
     "sde_dpm_solver_pp(order=2)",
 )
 
+OTHERS = (
+    "diffusers_flow_euler",
+    "diffusers_flow_heun",
+    "diffusers_ddim",
+    "diffusers_heun",
+    "diffusers_heun(karras=true)",
+    *(f"diffusers_{name}(order={p})" for name in ("dpmpp", "unipc", "deis") for p in (2, 3)),
+    *(f"diffusers_{name}(order={p}, karras=true)" for name in ("dpmpp", "unipc", "deis") for p in (2, 3)),
+    *(f"diffusers_{name}(order=3, spacing=trailing)" for name in ("dpmpp", "unipc", "deis")),
+    "azula_ddim",
+    "azula_heun",
+    *(f"azula_{name}(order={p})" for name in ("vab", "zab", "zeab", "xeab") for p in (2, 3)),
+    "azula_reab",
+    "torchdiffeq_euler",
+    "torchdiffeq_midpoint",
+    "torchdiffeq_heun2",
+    "torchdiffeq_heun3",
+    "torchdiffeq_rk4",
+    "torchdiffeq_dopri5",
+    "flow_matching_euler",
+    "flow_matching_midpoint",
+    "flow_matching_heun3",
+    "torchsde_euler",
+)
+"""Other libraries' contenders in a full run, with their spacings of times where these matter."""
+
+QUICK_OTHERS = (
+    "diffusers_flow_euler",
+    "diffusers_ddim",
+    "diffusers_dpmpp(order=2)",
+    "diffusers_dpmpp(order=2, karras=true)",
+    "diffusers_unipc(order=3)",
+    "diffusers_unipc(order=3, karras=true)",
+    "azula_vab(order=2)",
+    "azula_zeab(order=2)",
+    "torchdiffeq_midpoint",
+    "flow_matching_heun3",
+    "torchsde_euler",
+)
+
 FITTED = "calibrated"
 """The solver that is fitted to each problem and budget, by `fm.calibrate`, on other noise than it is judged by."""
 
 PEERS = "peers"
-"""The plugin of other libraries' solvers."""
+"""The plugin of other libraries' solvers; each is imported from a module that is called like the library."""
 
 
 @frozen(eq=False, slots=False)
@@ -119,9 +160,14 @@ class Contender:
             found["order"] = self.built.order
         return found
 
-    def on(self, pipeline: Pipeline) -> Pipeline:
-        """The pipeline with this solver and grid."""
-        return pipeline.replace(solver=self.built, grid=self.grid)
+    @property
+    def whole(self) -> bool:
+        """Whether it places times of its own, from noise to the data: no grid is given, and its solver has some."""
+        return not self.fitted and self.grid is None and isinstance(self.built, RunsWhole)
+
+    def on(self, pipeline: Pipeline) -> Any:
+        """What samples by it: the pipeline with this solver and grid, or its whole runs."""
+        return WholeRuns(pipeline, self.built) if self.whole else pipeline.replace(solver=self.built, grid=self.grid)
 
 
 def contenders(given: Iterable[Any]) -> tuple[Contender, ...]:
@@ -139,33 +185,35 @@ def _contender(given: Any) -> Contender:
         return given
     if isinstance(given, str):
         solver, grid = parse_pair(given)
-        found = Contender(solver, grid, group=_library(solver["name"]))
+        found = Contender(solver, grid, group=library("solver", solver["name"]))
         if grid is not None:
             registry.from_config("grid", grid)
     else:
-        found = Contender(given, group=_library(given["name"]) if isinstance(given, Mapping) else "ours")
+        found = Contender(given, group=library("solver", given["name"]) if isinstance(given, Mapping) else "ours")
     if found.group == "ours":
         _ = found.built  # what is misspelt is said before anything runs
+    else:
+        missing(found)  # here, too, but for a library that is not installed
     return found
 
 
-def _library(name: str) -> str:
-    """Whose solver it is: of the plugin of peers, the first word of its name."""
-    item = registry.find("solver", name)
-    return _first_word(item.component) if item.plugin == PEERS else "ours"
+def library(kind: str, name: str) -> str:
+    """Whose component it is: "ours", or the library's that the plugin of peers has it from."""
+    try:
+        item = registry.find(kind, name)
+    except (UnknownNameError, PluginError):  # what builds it says so
+        return "ours"
+    return _module(item.component) if item.plugin == PEERS else "ours"
 
 
-def _first_word(component: Component) -> str:
-    return component.name.partition("_")[0]
+def _module(component: Component) -> str:
+    return str(component.target).partition(":")[0].rpartition(".")[2]
 
 
-def peers() -> tuple[Contender, ...]:
-    """The solvers of other libraries, whether these are installed or not."""
-    return tuple(
-        Contender({"name": item.name}, group=_first_word(item.component))
-        for item in registry.components("solver")
-        if item.plugin == PEERS
-    )
+def peers(*, quick: bool = False) -> tuple[Contender, ...]:
+    """The solvers of other libraries, whether these are installed or not; none without the plugin of peers."""
+    known = {item.component.name for item in registry.components("solver") if item.plugin == PEERS}
+    return contenders(one for one in (QUICK_OTHERS if quick else OTHERS) if parse(one)["name"] in known)
 
 
 def missing(contender: Contender) -> str:

@@ -20,13 +20,14 @@ from typing import TypeVar
 from attrs import asdict, evolve
 
 from fm_core import registry
+from fm_core.bench.contenders import library
 from fm_core.bench.judging import Exam, judge, oracle
 from fm_core.bench.paper_table import FLOOR, write_table
 from fm_core.bench.papers import PAPERS, SF2M, Budget, Method, Paper, Published, Task
 from fm_core.bench.records import Record, Results
 from fm_core.bench.running import Cell, NotHere, run
 from fm_core.bench.training import train
-from fm_core.errors import BudgetError, UnknownNameError, did_you_mean
+from fm_core.errors import BudgetError, PluginError, UnknownNameError, did_you_mean
 
 __all__ = ["FLOOR", "FULL", "METHODS", "QUICK", "TASKS", "bench_methods", "cells", "paper_cells"]
 
@@ -46,8 +47,11 @@ METHODS: Mapping[str, Method] = {
     "OT-CFM": Method("ot_cfm"),
     "RF": Method("rectified_flow"),
     "2-RF": Method("rectified_flow", reflow=1),
+    "CFM (flow_matching)": Method("cfm", {"objective": "flow_matching_cond_ot"}),
+    "CFM (torchcfm)": Method("cfm", {"objective": "torchcfm_cfm"}),
+    "OT-CFM (torchcfm)": Method("cfm", {"objective": "torchcfm_cfm", "coupling": "torchcfm_exact_ot"}),
 }
-"""Methods by name."""
+"""Methods by name; those of another library's matchers say whose, and are skipped where it is not installed."""
 
 FULL = Budget(points=None, steps=5_000, batch_size=256, ema=0.999, n=2_000, pairs=50_000)
 QUICK = Budget(points=None, steps=400, batch_size=256, ema=0.99, euler=50, n=500, pairs=5_000)
@@ -193,9 +197,16 @@ def _of_method(
             if there is not None:
                 yield Cell(evolve(blank, contender=title, notes=notes), _published_only)
         elif exam.task.source is None or method.any_source:
-            record = evolve(blank, contender=title, notes={**notes, "method": asdict(method)})
+            record = evolve(blank, contender=title, group=_group(method), notes={**notes, "method": asdict(method)})
             where = None if trainings is None else trainings / record.key
             yield Cell(record, partial(_trained_and_judged, method, exam, where))
+
+
+def _group(method: Method) -> str:
+    """Whose method it is: the library's that a part of it is from."""
+    named = [(kind, method.parts.get(kind)) for kind in ("objective", "coupling")]
+    groups = [library(kind, name) for kind, name in named if isinstance(name, str)]
+    return next((group for group in groups if group != "ours"), "ours")
 
 
 def _published_only() -> dict[str, float]:
@@ -203,7 +214,10 @@ def _published_only() -> dict[str, float]:
 
 
 def _trained_and_judged(method: Method, exam: Exam, where: Path | None) -> dict[str, float]:
-    result, seconds = train(exam.task, method, exam.budget, exam.seed, checkpoint=where)
+    try:
+        result, seconds = train(exam.task, method, exam.budget, exam.seed, checkpoint=where)
+    except (PluginError, UnknownNameError) as error:
+        raise NotHere(str(error)) from error
     exact = None if method.reflow else oracle(exam.task, result.pipeline)
     figures = {**judge(result.pipeline, exam, exact), "train_s": seconds}
     if exam.budget.ema is not None and "npe" in figures:

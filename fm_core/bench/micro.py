@@ -28,8 +28,11 @@ from fm_core.errors import DataError, UnknownNameError, did_you_mean
 
 __all__ = ["QUICK", "bench_micro", "checkout", "collected", "figures_of"]
 
-QUICK = ("bench_plan.py::bench_euler", "bench_import.py::bench_import")
-"""What a quick run measures."""
+QUICK = "quick"
+"""The mark of the benchmarks that a quick run measures, `@pytest.mark.quick`."""
+
+GLIMPSE = ("--benchmark-max-time=0.2", "--benchmark-min-rounds=3")
+"""What a quick run asks of pytest-benchmark."""
 
 OWN = ("median", "stddev", "iqr", "min")
 """Statistics of pytest-benchmark that are kept, in seconds."""
@@ -49,7 +52,7 @@ def bench_micro(
 
     Args:
         out: Folder of `results.jsonl`.
-        quick: Whether `QUICK` will do.
+        quick: Whether few rounds will do, and, where none are named, the benchmarks marked `quick`.
         only: Files or benchmarks, as pytest names them: `bench_plan.py`, `bench_plan.py::bench_euler`; None for all.
         seeds: The replicates, or how many; by default 1. (The benchmarks' own seeds are fixed.)
         folder: Where they are; by default `benchmarks` of the checkout that the library is imported from.
@@ -62,10 +65,10 @@ def bench_micro(
     """
     folder = checkout() if folder is None else folder
     _require_pytest()
-    nodes = collected(folder, only or (QUICK if quick else ()))
+    nodes = collected(folder, only or (), mark=QUICK if quick and not only else "")
     seeds = 1 if seeds is None else seeds
     todo = [
-        Cell(_record(node, seed), partial(_measured, folder, node))
+        Cell(_record(node, seed), partial(_measured, folder, node, GLIMPSE if quick else ()))
         for seed in (range(seeds) if isinstance(seeds, int) else seeds)
         for node in nodes
     ]
@@ -87,18 +90,26 @@ def checkout() -> Path:
     return folder
 
 
-def collected(folder: Path, only: Sequence[str] = ()) -> list[str]:
+def collected(folder: Path, only: Sequence[str] = (), *, mark: str = "") -> list[str]:
     """The benchmarks of a folder as pytest names them, `bench_plan.py::bench_euler[1]`.
+
+    Scripts among them are left out by the folder's own `conftest.py`.
+
+    Args:
+        folder: Where they are.
+        only: Files or benchmarks; all if none.
+        mark: Those with this mark alone; all for none.
 
     Raises:
         UnknownNameError: For a file or benchmark that is not there.
         DataError: If pytest cannot collect them.
     """
-    done = _pytest(folder, "--collect-only")
+    done = _pytest(folder, "--collect-only", *(("-m", mark) if mark else ()))
     found = [line for line in done.stdout.splitlines() if "::" in line and not line.startswith(("ERROR", "="))]
     nodes = [f"{Path(file).name}::{rest}" for file, rest in (line.split("::", 1) for line in found)]
     if done.returncode or not nodes:
-        raise DataError(f"pytest finds no benchmarks in {folder}: {_last(done)}")
+        marked = f" marked {mark}" if mark else ""
+        raise DataError(f"pytest finds no benchmarks{marked} in {folder}: {_last(done)}")
     kept = [[node for node in nodes if node == name or node.startswith((f"{name}::", f"{name}["))] for name in only]
     for name, chosen in zip(only, kept, strict=True):
         if not chosen:
@@ -124,10 +135,10 @@ def _record(node: str, seed: int) -> Record:
     return Record("micro", Path(file).stem.removeprefix("bench_"), benchmark.removeprefix("bench_"), {}, seed)
 
 
-def _measured(folder: Path, node: str) -> dict[str, float]:
+def _measured(folder: Path, node: str, options: Sequence[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         said = Path(temporary) / "benchmark.json"
-        done = _pytest(folder, "--benchmark-only", f"--benchmark-json={said}", node=node)
+        done = _pytest(folder, "--benchmark-only", f"--benchmark-json={said}", *options, node=node)
         if done.returncode or not said.is_file():
             raise RuntimeError(f"pytest {node} failed: {_last(done)}")
         (benchmark,) = json.loads(said.read_text(encoding="utf-8"))["benchmarks"]

@@ -21,6 +21,11 @@ The runner judges the weights of the last step. At a constant rate of 10⁻³ th
 by ±2 %, so the energy, and NPE, by ±.04 from seed to seed (measured on FM, N→8gaussians), all methods of a seed alike,
 for they see the same batches last. The average has not that noise, and is what `fit` gives back.
 
+The NPE of I-CFM and FM is a property of the data, which a network can but approach: `benchmarks/exact_path_energy.py`
+computes it without one. On N→8gaussians, moons→8gaussians, N→moons, N→scurve it is .226, 2.82, .941, .883 (I-CFM) and
+.216, –, .834, .799 (FM), ± .003 to .03, above every published figure: a network smooths its field. So a figure above
+the published one may be the better.
+
 References:
     Tong, Malkin, et al. 2024, [SF]²M, Table 2. https://arxiv.org/abs/2307.03672
     Its runner. https://github.com/atong01/conditional-flow-matching/tree/main/runner

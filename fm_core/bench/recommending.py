@@ -31,6 +31,7 @@ from fm_core.bench.running import run
 from fm_core.bench.setting import Setting
 from fm_core.bench.solvers import cells_of
 from fm_core.bench.statistics import Estimate, differ
+from fm_core.compat import Problem
 from fm_core.drawing import whole_shape
 from fm_core.errors import BudgetError, CompatError, TimeError
 from fm_core.pipeline import Pipeline
@@ -126,6 +127,7 @@ def recommend(
 
     Raises:
         BudgetError: For a budget that is none, or that no solver can meet.
+        CompatError: For a contender in `only` that adds noise, takes tolerances, or places times of its own.
         ShapeError: If D is not given and the network does not remember it.
     """
     amount, unit = _parsed(budget)
@@ -190,14 +192,29 @@ def _drawn(cond: Any, n: int, generator: torch.Generator) -> Any:
 
 
 def _competing(pipeline: Pipeline, only: Iterable[Any] | None, calibrate: bool) -> tuple[Contender, ...]:
-    given = tuple(only) if only is not None else tuple(name for name in DEFAULT if name != FITTED)
-    found = [one for one in contenders(given) if not one.stochastic and not one.adaptive]
-    own = pipeline.solver
+    given = contenders(only if only is not None else (name for name in DEFAULT if name != FITTED))
+    unfit = [problem for one in given if (problem := _unfit(one))]
+    if only is not None and unfit:
+        raise CompatError(unfit)
+    found, own = [one for one in given if not _unfit(one)], pipeline.solver
     if only is None and own is not None:
         mine = Contender(own, pipeline.grid, name="its own: " + Contender(own, pipeline.grid).name)
-        if not mine.stochastic and not mine.adaptive:
+        if not _unfit(mine):
             found.append(mine)
     return (*found, *(contenders([FITTED]) if calibrate else ()))
+
+
+def _unfit(one: Contender) -> Problem | None:
+    """Why a contender cannot be recommended."""
+    why = {
+        "it adds noise, so its samples do not end where a reference takes the same start": one.stochastic,
+        "it takes tolerances in place of a budget of network calls": one.adaptive,
+        "it is another library's and places times of its own, so no pipeline can hold it": one.whole,
+    }
+    for reason, holds in why.items():
+        if holds:
+            return Problem(f"{one.name} cannot be recommended", reason, "compare it by fm bench solvers --pipeline DIR")
+    return None
 
 
 def _calls_within(setting: Setting, competing: Iterable[Contender], batch: int, seconds: float) -> dict[Contender, int]:

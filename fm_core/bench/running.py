@@ -11,6 +11,7 @@ Blocks go seed by seed: an interrupted suite has all contenders, with fewer repl
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import statistics
 import time
@@ -95,9 +96,10 @@ def run(
     with _kept(out), _shown(title, len(todo), progress) as advance:
         append(out, here)
         for block in _blocks(todo):
-            for record in _measured(block, here, rounds, advance):
-                append(out, record)
-                _tell(record)
+            for finished in _measured(block, here, rounds, advance):
+                append(out, *finished)
+                for record in finished:
+                    _tell(record)
     return read(out)
 
 
@@ -111,28 +113,42 @@ def _blocks(cells: Sequence[Cell]) -> list[list[Cell]]:
     return sorted(blocks.values(), key=lambda block: block[0].record.seed)
 
 
-def _measured(block: list[Cell], here: Run, rounds: int, advance: Advance) -> Iterator[Record]:
-    """The block's records; those with nothing to be timed as soon as they are measured."""
+def _measured(block: list[Cell], here: Run, rounds: int, advance: Advance) -> Iterator[list[Record]]:
+    """The block's records as they are finished: those with nothing to be timed at once, the others together."""
     waiting: list[tuple[Cell, Record]] = []
     for cell in block:
         advance(0, f"{cell.record.problem} · {cell.record.contender}")
         record = _figures(cell, here)
         if cell.timed is None or record.status != "ok":
-            yield record
+            yield [record]
             advance(1)
         else:
             waiting.append((cell, record))
-    times: list[list[float]] = [[] for _ in waiting]
-    for _ in range(rounds):
-        for (cell, _), own in zip(waiting, times, strict=True):
-            assert cell.timed is not None
-            began = time.perf_counter()
-            cell.timed()
-            own.append(time.perf_counter() - began)
-    for (cell, record), own in zip(waiting, times, strict=True):
-        median = {cell.time: statistics.median(own)} if own else {}
-        yield evolve(record, figures={**record.figures, **median})
-        advance(1)
+    if waiting:
+        times = _timed([cell for cell, _ in waiting], rounds)
+        yield [
+            evolve(record, figures={**record.figures, **({cell.time: statistics.median(own)} if own else {})})
+            for (cell, record), own in zip(waiting, times, strict=True)
+        ]
+        advance(len(waiting))
+
+
+def _timed(cells: Sequence[Cell], rounds: int) -> list[list[float]]:
+    """Seconds of each cell in each round; the collector of garbage, which strikes whoever comes, waits."""
+    times: list[list[float]] = [[] for _ in cells]
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for cell, own in zip(cells, times, strict=True):
+                assert cell.timed is not None
+                began = time.perf_counter()
+                cell.timed()
+                own.append(time.perf_counter() - began)
+    finally:
+        if collects:
+            gc.enable()
+    return times
 
 
 def _figures(cell: Cell, here: Run) -> Record:

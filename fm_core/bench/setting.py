@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from fm_core import registry
+from fm_core.bench.contenders import Contender
 from fm_core.bench.naming import label, parse
 from fm_core.bench.problem import BenchProblem
 from fm_core.floor import Metric, floor
@@ -54,7 +56,8 @@ class Setting:
     samples: int
     name: str = field(kw_only=True)
     _draws: Callable[[int], Draws] = field(init=False, repr=False)
-    _fits: dict[int, Pipeline] = field(init=False, factory=dict, repr=False)
+    _fits: dict[int, tuple[Pipeline, float]] = field(init=False, factory=dict, repr=False)
+    _with: dict[Contender, Any] = field(init=False, factory=dict, repr=False)
 
     @name.default
     def _typed(self) -> str:
@@ -70,15 +73,33 @@ class Setting:
         problem: BenchProblem = registry.from_config("problem", given)
         return problem
 
+    def pipeline_with(self, contender: Contender, nfe: int | None = None) -> Any:
+        """What samples by a contender, the same for all seeds: its tables are computed once."""
+        if contender.fitted:
+            assert nfe is not None
+            return self.fitted(nfe)
+        if contender not in self._with:
+            self._with[contender] = contender.on(self.problem.pipeline)
+        return self._with[contender]
+
     def fitted(self, nfe: int) -> Pipeline:
         """The problem's pipeline with a table fitted to it, once for a budget, on noise that no seed draws."""
+        return self._fit(nfe)[0]
+
+    def fit_seconds(self, nfe: int) -> float:
+        """How long that took."""
+        return self._fit(nfe)[1]
+
+    def _fit(self, nfe: int) -> tuple[Pipeline, float]:
         if nfe not in self._fits:
             from fm_core.calibration.calibrate import calibrate
 
             generator = make_generator(spawn_seed(0, 77))
             cond = self.problem.condition(PILOT, generator)
             x0 = self._source(PILOT, generator)
-            self._fits[nfe] = calibrate(self.problem.pipeline, x0=x0, cond=cond, nfe=nfe, seed=0, progress=False)
+            began = time.perf_counter()
+            found = calibrate(self.problem.pipeline, x0=x0, cond=cond, nfe=nfe, seed=0, progress=False)
+            self._fits[nfe] = found, time.perf_counter() - began
         return self._fits[nfe]
 
     def draws(self, seed: int) -> Draws:

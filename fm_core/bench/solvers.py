@@ -10,16 +10,18 @@ A stochastic one has no path of its own to be compared with, so it has no such f
     floor       the same between draws of the truth: no sampler gets below it but by chance
     nfe         network calls really spent on a sample
     sample_s    seconds of one run of all samples, in turn with the other contenders
+    fit_s       seconds in which `fm.calibrate` fitted the table, where one is fitted
 
 All contenders of a block have the same source samples, conditions and draws of the truth. A contender that a problem
-does not allow (a budget that affords no step, a path that it does not serve, a library that is not installed) is a row
-that is skipped and says why; one that diverges is a row too.
+does not allow (a budget that affords no step, a path that it does not serve) is a row that is skipped and says why, and
+so is, once, one whose library is not installed; one that diverges is a row too.
+
+The order of each solver of ours is measured beside: suite "orders", see `orders.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,13 @@ import torch
 from attrs import frozen
 
 from fm_core import registry
+from fm_core.bench import orders
 from fm_core.bench.contenders import DEFAULT, QUICK, Contender, contenders, missing, peers
 from fm_core.bench.naming import parse
 from fm_core.bench.records import Record, Results
 from fm_core.bench.running import Cell, NotHere, run
 from fm_core.bench.setting import Setting, distance_metric
 from fm_core.errors import BudgetError, DivergenceError, TimeError
-from fm_core.pipeline import Pipeline
 
 __all__ = ["bench_solvers", "cells_of"]
 
@@ -69,7 +71,7 @@ SEEDS, QUICK_SEEDS = 8, 5
 ROUNDS, QUICK_ROUNDS = 3, 1
 
 
-@frozen(eq=False, slots=False)
+@frozen(eq=False)
 class _Run:
     """One contender on one problem within one budget, from one seed."""
 
@@ -79,19 +81,14 @@ class _Run:
     seed: int
     missing: str
 
-    @cached_property
-    def _pipeline(self) -> Pipeline:
-        if self.contender.fitted:
-            return self.setting.fitted(self.budget["nfe"])
-        return self.contender.on(self.setting.problem.pipeline)
-
     def sample(self) -> Any:
         """The run that is timed."""
         draws, budget = self.setting.draws(self.seed), self.budget
         asked = (
             {"nfe": budget["nfe"]} if "nfe" in budget else {"rtol": budget["tolerance"], "atol": budget["tolerance"]}
         )
-        return self._pipeline.sample(x0=draws.x0, cond=draws.cond, seed=self.seed, **asked)
+        pipeline = self.setting.pipeline_with(self.contender, budget.get("nfe"))
+        return pipeline.sample(x0=draws.x0, cond=draws.cond, seed=self.seed, **asked)
 
     def figures(self) -> dict[str, float]:
         """Errors, distance and calls."""
@@ -106,6 +103,8 @@ class _Run:
         if not bool(samples.status.all()):
             raise DivergenceError(f"{int((~samples.status).sum())} of {len(x)} samples are not finite")
         found = {"nfe": float(samples.nfe)}
+        if self.contender.fitted:
+            found["fit_s"] = self.setting.fit_seconds(self.budget["nfe"])
         if not self.contender.stochastic:
             errors = (x - draws.ends).flatten(1).square().mean(1)
             found["error_median"] = float(errors.sqrt().median())
@@ -150,7 +149,7 @@ def bench_solvers(
     Raises:
         UnknownNameError: For a problem, solver or grid that no plugin provides, before anything runs.
     """
-    named = only if only else (*(QUICK if quick else DEFAULT), *(peers() if with_peers else ()))
+    named = only if only else (*(QUICK if quick else DEFAULT), *(peers(quick=quick) if with_peers else ()))
     competing = contenders(named)
     given = problems if problems else (QUICK_PROBLEMS if quick else PROBLEMS)
     settings = [Setting(one, samples or (QUICK_SAMPLES if quick else SAMPLES)) for one in given]
@@ -159,13 +158,18 @@ def bench_solvers(
     nfes = [{"nfe": n} for n in budgets or (QUICK_BUDGETS if quick else BUDGETS)]
     tolerances = [{"tolerance": t} for t in (QUICK_TOLERANCES if quick else TOLERANCES)]
     count = seeds if seeds is not None else QUICK_SEEDS if quick else SEEDS
+    every = range(count) if isinstance(count, int) else count
+    here = [contender for contender in competing if not missing(contender)]
     cells = [
         cell
-        for seed in (range(count) if isinstance(count, int) else count)
+        for seed in every
         for setting in settings
-        for contender in competing
-        for cell in cells_of(setting, contender, tolerances if _is_adaptive(contender) else nfes, seed)
+        for contender in here
+        for cell in cells_of(setting, contender, tolerances if contender.adaptive else nfes, seed)
     ]
+    cells += orders.cells(here)
+    absent = [contender for contender in competing if contender not in here]
+    cells += [cell for contender in absent for cell in cells_of(settings[0], contender, nfes[:1], every[0])]
     rounds = QUICK_ROUNDS if quick else ROUNDS
     return run(cells, out, command=command, title=SUITE, rounds=rounds, progress=progress)
 
@@ -178,10 +182,6 @@ def cells_of(setting: Setting, contender: Contender, budgets: Iterable[Mapping[s
         record = Record(SUITE, setting.name, contender.name, dict(budget), seed, group=contender.group, notes=notes)
         go = _Run(setting, contender, dict(budget), seed, why)
         yield Cell(record, go.figures, timed=go.sample)
-
-
-def _is_adaptive(contender: Contender) -> bool:
-    return not missing(contender) and contender.adaptive
 
 
 def _require_problem(given: Any) -> None:

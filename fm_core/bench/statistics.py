@@ -1,4 +1,4 @@
-"""What replicates say: estimates with intervals, differences beyond noise, and orders of convergence.
+"""What replicates say: estimates with intervals, and differences beyond noise.
 
 Replicates x_1 … x_n of a figure (one per seed) are taken to be log-normal, as errors, distances and times are: positive
 and multiplied, rather than shifted, by chance. The 95 % interval is Student's on the logarithms,
@@ -18,18 +18,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from attrs import frozen
 
-__all__ = ["Estimate", "differ", "estimate", "order"]
+__all__ = ["Estimate", "differ", "estimate"]
 
 CONFIDENCE = 0.95
-
-FINEST = 3
-"""Points of least step that an order is fitted to."""
-
-NEAR = 10.0
-"""Errors below so many times the floor say nothing of the solver."""
 
 
 @frozen
@@ -84,11 +79,17 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def _student(x: Sequence[float]) -> tuple[float, float]:
-    from scipy.stats import t
-
     mean, n = statistics.fmean(x), len(x)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(x) / math.sqrt(n)
+    half = _quantile(n - 1) * statistics.stdev(x) / math.sqrt(n)
     return mean - half, mean + half
+
+
+@cache
+def _quantile(freedom: int) -> float:
+    """Of Student's distribution: a report asks for the same few thousands of times."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def differ(a: Estimate, b: Estimate) -> bool | None:
@@ -96,27 +97,3 @@ def differ(a: Estimate, b: Estimate) -> bool | None:
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return None
     return a.high < b.low or b.high < a.low
-
-
-def order(nfe: Sequence[float], errors: Sequence[float], floor: float = 0.0) -> float | None:
-    """The measured order of convergence p, of `error = C·h^p` with h ∝ 1/NFE.
-
-    It is the slope of log error over −log NFE by least squares, over the finest points alone, which are nearest to the
-    limit, without those that come near the floor.
-
-    >>> order([10, 20, 40, 80], [9.0, 1 / 4, 1 / 16, 1 / 64])
-    2.0
-
-    Args:
-        nfe: Network calls spent, in any order.
-        errors: The errors there.
-        floor: Error of the reference, or of rounding.
-
-    Returns:
-        None where fewer than two points are left.
-    """
-    points = sorted((n, e) for n, e in zip(nfe, errors, strict=True) if e > NEAR * floor and e > 0)[-FINEST:]
-    x, y = ([math.log(point[i]) for point in points] for i in range(2))
-    if len(set(x)) < 2:
-        return None
-    return -statistics.linear_regression(x, y).slope

@@ -6,13 +6,14 @@ staying as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from attrs import asdict, evolve, frozen
 
-from fm_core.bench.operations import Size, memory, pairing, sampling, startup, training
+from fm_core.bench.contenders import library
+from fm_core.bench.operations import Size, matching, memory, pairing, sampling, startup, training
 from fm_core.bench.records import Record, Results
 from fm_core.bench.running import Cell, run
 
@@ -46,6 +47,10 @@ QUICK = Effort(seconds=0.2, processes=1, sweeps={"batch": (1, 256), "dimension":
 
 SOLVERS = ("euler", "heun", "unipc")
 COUPLINGS: Mapping[str, str | None] = {"cfm": None, "ot_cfm": "minibatch_ot"}
+MATCHERS = {"torchcfm_cfm": "objective", "torchcfm_exact_ot": "coupling", "flow_matching_cond_ot": "objective"}
+"""Matchers of other libraries that train beside `fit`, by name, and their kinds."""
+
+PAIRINGS = ("minibatch_ot", "torchcfm_exact_ot")
 LARGEST_PAIRING = 2048
 """Pairs at once beyond which scipy takes seconds."""
 
@@ -93,14 +98,33 @@ def cells(effort: Effort, seed: int) -> Iterator[Cell]:
                 yield Cell(there(problem=f"sampling by {part}", contender=solver), measure)
             if part == "steps":
                 continue
-            for name, coupling in COUPLINGS.items():
-                if coupling is None or size.batch <= LARGEST_PAIRING:
-                    measure = partial(training, coupling, size, seed, effort.seconds)
-                    yield Cell(there(problem=f"training by {part}", contender=name), measure)
+            for name, (pairs, train) in _trainings(size, seed, effort.seconds).items():
+                if not pairs or size.batch <= LARGEST_PAIRING:
+                    yield Cell(there(problem=f"training by {part}", contender=name, group=_group(name)), train)
             if 1 < size.batch <= LARGEST_PAIRING:
-                measure = partial(pairing, size, seed, effort.seconds)
-                yield Cell(there(problem=f"pairing by {part}", contender="minibatch_ot"), measure)
+                for name in PAIRINGS:
+                    pair = partial(pairing, size, seed, effort.seconds, name)
+                    yield Cell(there(problem=f"pairing by {part}", contender=name, group=_group(name)), pair)
             if part == "batch":
                 yield Cell(there(problem=f"memory by {part}", contender="sample"), partial(memory, size))
     for name, program in PROGRAMS.items():
         yield Cell(Record("throughput", "start-up", name, {}, seed), partial(startup, program, effort.processes))
+
+
+def _trainings(size: Size, seed: int, seconds: float) -> dict[str, tuple[bool, Callable[[], dict[str, float]]]]:
+    """Trainings by name: whether they pair by optimal transport, and what races them."""
+    ours = {
+        name: (coupling is not None, partial(training, coupling, size, seed, seconds))
+        for name, coupling in COUPLINGS.items()
+    }
+    theirs = {
+        name: (kind == "coupling", partial(matching, kind, name, size, seed, seconds))
+        for name, kind in MATCHERS.items()
+    }
+    return {**ours, **theirs}
+
+
+def _group(name: str) -> str:
+    """Whose it is."""
+    kind = MATCHERS.get(name)
+    return "ours" if kind is None else library(kind, name)

@@ -25,7 +25,24 @@ bench = typer.Typer(
 
 Out = Annotated[Path, typer.Option(help="Folder of results.jsonl, report.html and figures.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A glimpse in about a minute; else everything.")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Replicates of each cell.")]
+
+
+def _seeds(text: str) -> range:
+    """The seeds of "5", which are 0 to 4, or of "100-104"."""
+    first, dash, last = text.partition("-")
+    try:
+        seeds = range(int(first), int(last) + 1) if dash else range(int(first))
+    except ValueError:
+        seeds = range(0)
+    if not seeds:
+        raise typer.BadParameter(f"seeds are how many, 5, or which, 100-104; got {text!r}")
+    return seeds
+
+
+Seeds = Annotated[
+    range | None,
+    typer.Option(parser=_seeds, metavar="N|A-B", help="Replicates of each cell: how many, 5, or which, 100-104."),
+]
 _OUT = Path("out/bench")
 _INTERRUPTED = 130
 """Exit code of what Ctrl-C ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -10,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from fm_core.bench.comparing import Change, Comparison
+from fm_core.bench.orders import SUITE as ORDERS, Order, orders
+from fm_core.bench.ranking import Ranking
 from fm_core.bench.recommending import Recommendation
-from fm_core.bench.records import Results
+from fm_core.bench.records import Record, Results
 from fm_core.bench.report.cells import Cell, cells
 from fm_core.bench.report.choosing import Choice, affordable, choose, tally
 from fm_core.bench.report.quantities import number, quantity, shown
@@ -30,7 +33,10 @@ def show_results(to: Console, results: Results) -> None:
     everything = cells(results.of("solvers"))
     if everything:
         _solvers(to, everything)
-    others = [record for record in results.records if record.suite != "solvers"]
+    measured = orders(cells(results.of(ORDERS)))
+    if measured:
+        to.print(_orders(measured), markup=False, highlight=False, soft_wrap=True)
+    others = [record for record in results.records if record.suite not in ("solvers", ORDERS)]
     for suite in dict.fromkeys(record.suite for record in others):
         count = sum(record.suite == suite for record in others)
         to.print(f"{suite}: {count} rows, in the report", highlight=False)
@@ -40,9 +46,8 @@ def show_results(to: Console, results: Results) -> None:
 def _solvers(to: Console, everything: list[Cell]) -> None:
     budgets = sorted({n for cell in everything if isinstance(n := cell.settings.get("nfe"), int)})
     table = Table(title="The least median error within so many network calls", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("problem", no_wrap=True)
-    for budget in budgets:
-        table.add_column(f"{budget} NFE")
+    for heading in ("problem", *(f"{budget} NFE" for budget in budgets)):
+        table.add_column(heading, overflow="fold")  # a name that is cut cannot be typed
     choices: list[Choice] = []
     for problem in dict.fromkeys(cell.problem for cell in everything):
         own = [cell for cell in everything if cell.problem == problem]
@@ -60,6 +65,18 @@ def _solvers(to: Console, everything: list[Cell]) -> None:
         )
 
 
+def _orders(measured: Sequence[Order]) -> str:
+    other = [f"{one.solver}: {_order(one)}" for one in measured if one.verdict != "as declared"]
+    said = f"{len(measured) - len(other)} of {len(measured)} solvers show the order that they declare"
+    return f"{said}; {'; '.join(other)}" if other else f"{said}."
+
+
+def _order(one: Order) -> str:
+    if one.measured is None or one.declared is None:
+        return one.verdict
+    return f"{number(one.measured, 2)}, declared {number(one.declared)}"
+
+
 def _told(choice: Choice | None) -> str:
     if choice is None:
         return "–"
@@ -70,15 +87,19 @@ def _told(choice: Choice | None) -> str:
 
 
 def _troubles(to: Console, results: Results) -> None:
-    """Rows that are not "ok", by status and reason."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Rows that are not "ok", by status and reason, whatever numbers are in it."""
+    found: dict[tuple[str, str], list[Record]] = {}
     for record in results.records:
         if record.status != "ok":
-            found.setdefault((record.status, record.why), []).append(f"{record.contender} on {record.problem}")
-    for (status, why), where in found.items():
-        several = f" and {len(set(where)) - 1} more" if len(set(where)) > 1 else ""
-        line = f"{status}: {where[0]}{several}: {why.splitlines()[0] if why else ''}"
-        to.print(line, style="yellow" if status != "failed" else "red", markup=False, highlight=False, soft_wrap=True)
+            found.setdefault((record.status, re.sub(r"\d+", "#", record.why)), []).append(record)
+    for (status, _), records in found.items():
+        where = dict.fromkeys(f"{record.contender} on {record.problem}" for record in records)
+        several = f" and {len(where) - 1} more" if len(where) > 1 else ""
+        why = records[0].why.splitlines()[0] if records[0].why else ""
+        style = "yellow" if status != "failed" else "red"
+        to.print(
+            f"{status}: {next(iter(where))}{several}: {why}", style=style, markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def show_comparison(to: Console, found: Comparison, *, every: bool) -> None:
@@ -93,9 +114,20 @@ def show_comparison(to: Console, found: Comparison, *, every: bool) -> None:
         to.print(_changes(changes))
     total, changed = len(found.changes), len(found.changed)
     to.print(f"{changed} of {total} figures changed beyond noise.", highlight=False)
+    for ranking in found.rankings:
+        to.print(_ranked(ranking), style="red" if ranking.reversed else None, markup=False, highlight=False)
     for name, records in (("only before", found.gone), ("only after", found.new)):
         if records:
             to.print(f"{name}: {len(records)} cells", highlight=False)
+
+
+def _ranked(found: Ranking) -> str:
+    """In words, whether two runs rank alike."""
+    order = f"{len(found.reversed)} in opposite orders: {found.reversed[0]}" if found.reversed else "all in one order"
+    once = f"{found.once} apart in one run alone"
+    doubt = f", {len(found.doubtful)} of them the other way round in the other" if found.doubtful else ""
+    label = quantity(found.figure).label
+    return f"ranking by {label}: {found.both} of {found.pairs} pairs apart in both runs, {order}; {once}{doubt}."
 
 
 def _changes(changes: Sequence[Change]) -> Table:

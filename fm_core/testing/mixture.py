@@ -84,9 +84,9 @@ class GaussianMixture:
         else:
             a, b = row(Prediction(kind), alpha, sigma, path.d_alpha(t)[:, None], path.d_sigma(t)[:, None])
             mean, gain = a, (a * alpha * self.stds.to(t).square() + b * sigma) / variance
-        means = self.means.to(x_t).flatten(1)
-        values = mean.to(x_t)[:, :, None] * means + gain.to(x_t)[:, :, None] * centred
-        return (responsibility[:, :, None] * values).sum(1).reshape(x_t.shape)
+        of_means = (responsibility * mean.to(x_t)) @ self.means.to(x_t).flatten(1)
+        of_centred = ((responsibility * gain.to(x_t))[:, None] @ centred)[:, 0]
+        return (of_means + of_centred).reshape(x_t.shape)
 
     def model(self, path: GaussianPath, predicts: str | Sequence[str] = "velocity") -> Model:
         """A perfectly trained network: a Model that returns the exact predictions on this path."""

@@ -3,7 +3,7 @@
 cells       replicates put together, with estimates
 choosing    the best at each budget, who is level with it, the Pareto front, who is dominated
 charts      what is drawn; `drawing` lays it out for the page, `paper` writes it as files
-sections    what is said of each suite: `answers`, `orders`, `tables`, and `sources` of its figures
+sections    what is said of each suite: `answers`, `tables`, and `sources` of its figures
 page        the file
 """
 

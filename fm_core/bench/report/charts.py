@@ -21,6 +21,9 @@ __all__ = ["PLAIN", "Chart", "Point", "Series", "against_cost", "scaling"]
 PLAIN = 0
 """Colour of series that have none of their own."""
 
+MOST = 4
+"""Contenders that a note names."""
+
 
 @frozen
 class Point:
@@ -219,20 +222,19 @@ def _left_out(cells: Sequence[Cell], x: Quantity, y: Quantity) -> tuple[str, ...
     for cell in cells:
         if cell.status != "ok":
             bad.setdefault(cell.status, []).append(cell.contender)
-    said = [f"{status}, not drawn: {_counted(names)}" for status, names in bad.items()]
+    said = [f"{status.capitalize()}, not drawn: {_counted(names)}" for status, names in bad.items()]
     zero = [
         cell.contender
         for cell in cells
         if cell.status == "ok" and cell.middle(y.name) == 0 and x.name in cell.estimates
     ]
-    return (*said, *([f"error of exactly 0, not drawn: {_counted(zero)}"] if zero else []))
+    return (*said, *([f"Error of exactly 0, not drawn: {_counted(zero)}"] if zero else []))
 
 
 def _counted(names: Sequence[str]) -> str:
-    """Names with how often each occurs."""
-    return ", ".join(
-        f"{name} ({names.count(name)}×)" if names.count(name) > 1 else name for name in dict.fromkeys(names)
-    )
+    """Names with how often each occurs, the first few."""
+    told = [f"{name} ({names.count(name)}×)" if names.count(name) > 1 else name for name in dict.fromkeys(names)]
+    return ", ".join([*told[:MOST], *([f"and {len(told) - MOST} more"] if len(told) > MOST else [])])
 
 
 def _others(settings: Mapping[str, Any], but: str) -> str:

@@ -70,7 +70,7 @@ class Label:
 
 @frozen
 class Drawing:
-    """All that the template needs."""
+    """All that the template needs; `beyond` counts points above the picture, drawn at its edge."""
 
     chart: Chart
     width: int
@@ -83,6 +83,7 @@ class Drawing:
     lines: tuple[Line, ...]
     labels: tuple[Label, ...]
     unlabelled: int
+    beyond: int
 
 
 def draw(chart: Chart) -> Drawing:
@@ -108,6 +109,7 @@ def draw(chart: Chart) -> Drawing:
         lines,
         labels,
         len(lines) - len(labels),
+        sum(point.y > y_span[1] for point in points),
     )
 
 
@@ -134,14 +136,24 @@ def _share(value: float, span: tuple[float, float]) -> float:
 
 
 def _heights(chart: Chart) -> list[float]:
-    """What the axis shall hold: all points, intervals to half a decade beyond them, floors to two decades below.
+    """What the axis shall hold: points to `_top`, intervals to half a decade beyond, floors to two decades below.
 
     An interval of two seeds, or a floor at 1e-15, would flatten everything else.
     """
     points = [point for one in chart.series for point in one.points]
-    least, most = min(point.y for point in points), max(point.y for point in points)
-    ends = [*(max(point.low, least / 3) for point in points), *(min(point.high, most * 3) for point in points)]
+    least, most = min(point.y for point in points), _top(chart)
+    ends = [
+        *(max(min(point.low, most), least / 3) for point in points),
+        *(min(point.high, most * 3) for point in points),
+    ]
     return [least, most, *ends, *(height for _, height in chart.floors if height > least / 100)]
+
+
+def _top(chart: Chart) -> float:
+    """The greatest y, but a decade above those that matter: one dominated contender that explodes flattens no other."""
+    points = [(point.y, one.loud) for one in chart.series for point in one.points]
+    loud = [y for y, matters in points if matters]
+    return min(max(y for y, _ in points), 10 * max(loud, default=math.inf))
 
 
 def _line(one: Series, axes: _Axes) -> Line:

@@ -16,7 +16,7 @@ from fm_core.bench.records import RESULTS, Results, read
 from fm_core.bench.report.choosing import Choice
 from fm_core.bench.report.drawing import Place, draw
 from fm_core.bench.report.paper import write_figure
-from fm_core.bench.report.quantities import number, shown
+from fm_core.bench.report.quantities import number, quantity, shown
 from fm_core.bench.report.sections import Section, sections
 from fm_core.bench.report.sources import run_facts
 from fm_core.bench.report.tables import spread_text
@@ -62,6 +62,7 @@ def _render(results: Results, found: list[Section], pictures: list[Picture]) -> 
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(number=number, shown=shown, draw=draw, spread=spread_text, wins=_wins, path=_path)
+    environment.globals.update(quantity=quantity)
     style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
     return environment.get_template("report.html.j2").render(
         results=results,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from attrs import frozen
 
-__all__ = ["Quantity", "number", "quantity", "shown"]
+__all__ = ["Quantity", "known", "number", "quantity", "shown"]
 
 Better = Literal["lower", "higher", ""]
 
@@ -43,6 +43,8 @@ _TABLE: tuple[tuple[str, str, Better, str], ...] = (
     ("distance", "distance to the truth", "lower", "floor"),
     ("floor", "floor of the distance", "", ""),
     ("reference_error", "error of the reference", "", ""),
+    ("declared_order", "declared order", "", ""),
+    ("order", "measured order", "", ""),
     ("w2", "W₂", "lower", "w2_floor"),
     ("w2_floor", "floor of W₂", "", ""),
     ("npe", "NPE", "lower", ""),
@@ -52,16 +54,24 @@ _TABLE: tuple[tuple[str, str, Better, str], ...] = (
     ("energy_distance", "energy distance", "lower", "energy_distance_floor"),
     ("energy_distance_floor", "floor of the energy distance", "", ""),
     ("velocity_error", "velocity error", "lower", ""),
+    ("npe_last", "NPE of the last weights", "lower", ""),
     ("train_s", "training time", "lower", ""),
+    ("fit_s", "fitting time", "lower", ""),
     ("sample_s", "sampling time", "lower", ""),
     ("samples_per_s", "samples/s", "higher", ""),
     ("steps_per_s", "steps/s", "higher", ""),
     ("training_steps_per_s", "training steps/s", "higher", ""),
     ("pairs_per_s", "OT pairs/s", "higher", ""),
+    ("over_bare", "time over the bare loop's", "lower", ""),
     ("startup_s", "startup", "lower", ""),
     ("memory_mb", "memory (MB)", "lower", ""),
 )
 _KNOWN = {row[0]: Quantity(*row, order) for order, row in enumerate(_TABLE)}
+
+
+def known(name: str) -> bool:
+    """Whether a figure is in the table: all that the suites write are."""
+    return name in _KNOWN
 
 
 def quantity(name: str) -> Quantity:
@@ -70,8 +80,8 @@ def quantity(name: str) -> Quantity:
     >>> quantity("w2").label, quantity("warm_up_s").label, quantity("warm_up_s").better
     ('W₂', 'warm up', 'lower')
     """
-    if known := _KNOWN.get(name):
-        return known
+    if found := _KNOWN.get(name):
+        return found
     plain = Quantity(name, name.removesuffix("_s").replace("_", " "))
     return Quantity(name, plain.label, "lower") if plain.seconds else Quantity(name, name.replace("_", " "))
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
+from fm_core.bench import orders
+from fm_core.bench.orders import Order, Slope
 from fm_core.bench.records import Results
 from fm_core.bench.report.answers import Answers, at_budgets, in_each
 from fm_core.bench.report.cells import Cell, cells, latest
 from fm_core.bench.report.charts import Chart, against_cost, scaling
 from fm_core.bench.report.choosing import Standing, standings, usable
-from fm_core.bench.report.orders import Order, measured_orders
 from fm_core.bench.report.quantities import Quantity, quantity
 from fm_core.bench.report.sources import Origin, origin
 from fm_core.bench.report.tables import Table, cell_table
@@ -22,7 +23,13 @@ __all__ = ["Contender", "Problem", "Section", "sections"]
 COLOURS = 8
 """So many contenders have a colour of their own."""
 
-_TITLES = {"solvers": "Solvers", "methods": "Training methods", "throughput": "Throughput", "micro": "Micro-benchmarks"}
+_TITLES = {
+    "solvers": "Solvers",
+    "orders": "Orders of convergence",
+    "methods": "Training methods",
+    "throughput": "Throughput",
+    "micro": "Micro-benchmarks",
+}
 
 
 @frozen
@@ -32,14 +39,24 @@ class Contender:
     name: str
     group: str
     by_cost: tuple[tuple[Quantity, Standing | None], ...]
-    order: Order | None
+    order: Order
+    slope: Slope
 
 
 @frozen
 class Problem:
-    """One problem's pictures, and how the contenders fare on it."""
+    """One problem's pictures, and how the contenders fare on it.
+
+    Args:
+        name: Of the problem.
+        reference_error: How far the reference may be from the truth; None where errors have none.
+        charts: Its pictures.
+        contenders: How each fares.
+        origin: Where the figures come from.
+    """
 
     name: str
+    reference_error: float | None
     charts: tuple[Chart, ...]
     contenders: tuple[Contender, ...]
     origin: Origin
@@ -57,6 +74,7 @@ class Section:
         origin: Where they come from.
         colours: Of contenders.
         contenders: Their names.
+        orders: Of its solvers, declared and measured.
         outdated: How many cells others have taken the place of, which differ from them in their notes alone.
     """
 
@@ -68,6 +86,7 @@ class Section:
     origin: Origin
     colours: Mapping[str, int]
     contenders: tuple[str, ...]
+    orders: tuple[Order, ...]
     outdated: int
 
 
@@ -105,7 +124,7 @@ def _section(suite: str, results: Results) -> Section:
     colours = _colours(answers, found)
     pictured = (
         ()
-        if suite in ("methods", "micro")
+        if suite in ("methods", "micro", orders.SUITE)
         else tuple(_problem(suite, name, own, error, colours, results) for name, own in problems.items())
     )
     return Section(
@@ -117,6 +136,7 @@ def _section(suite: str, results: Results) -> Section:
         origin(records, results.runs),
         colours,
         tuple(dict.fromkeys(cell.contender for cell in found)),
+        tuple(orders.orders(found)) if suite == orders.SUITE else (),
         len(everything) - len(found),
     )
 
@@ -140,18 +160,26 @@ def _problem(
 ) -> Problem:
     records = [record for cell in own for record in cell.records]
     if suite != "solvers":
-        return Problem(name, tuple(scaling(suite, name, own, colours)), (), origin(records, results.runs))
+        return Problem(name, None, tuple(scaling(suite, name, own, colours)), (), origin(records, results.runs))
     axes = [("nfe", error), ("sample_s", error), *([("nfe", "distance")] if error != "distance" else [])]
     charts = [against_cost(name, own, cost, of, colours) for cost, of in axes]
     places = {cost: standings(own, cost, error) for cost in ("nfe", "sample_s")}
-    orders = measured_orders(own)
+    measured = {one.solver: one for one in orders.orders(cells(results.of(orders.SUITE)))}
+    slopes = orders.slopes(own)
     contenders = tuple(
         Contender(
             title,
-            next(cell.group for cell in own if cell.contender == title),
+            cell.group,
             tuple((quantity(cost), of.get(title)) for cost, of in places.items()),
-            orders.get(title),
+            measured.get(str(cell.notes.get("solver")), Order(title, _declared(cell), None, "not measured")),
+            slopes[title],
         )
-        for title in dict.fromkeys(cell.contender for cell in own)
+        for title, cell in {cell.contender: cell for cell in own}.items()
     )
-    return Problem(name, tuple(chart for chart in charts if chart), contenders, origin(records, results.runs))
+    right_to = max((off for cell in own if (off := cell.middle("reference_error"))), default=None)
+    return Problem(name, right_to, tuple(chart for chart in charts if chart), contenders, origin(records, results.runs))
+
+
+def _declared(cell: Cell) -> float | None:
+    order = cell.notes.get("order")
+    return order if isinstance(order, (int, float)) else None

@@ -80,8 +80,11 @@ def _commit(run: Run) -> str:
     return f"{commit}{' + changes' if run.git.get('dirty') else ''}" if commit else "no checkout"
 
 
+_FACTS = {"memory_gb": "memory (GB)"}
+
+
 def _listed(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+    return ", ".join(f"{_FACTS.get(name, name)} {value}" for name, value in facts.items() if value is not None)
 
 
 def _seeds(seeds: set[int]) -> str:

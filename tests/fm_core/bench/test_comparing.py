@@ -80,3 +80,9 @@ def test_another_machine_or_version_is_flagged() -> None:
         "versions: torch 2 → 3",
         "git: commit not there → abc",
     )
+
+
+def test_facts_of_any_kind_are_compared() -> None:
+    one, other = (results(NOISE, machine={"processor": "x", "gpus": gpus}) for gpus in (["a"], ["a", "b"]))
+    assert compare(one, other).flags == ("machine: gpus ['a'] → ['a', 'b']",)
+    assert not compare(one, one).flags

@@ -41,7 +41,8 @@ def test_a_planted_worse_method_is_worse(tmp_path: Path) -> None:
 
 def test_every_method_runs_on_every_task_that_it_is_for(tmp_path: Path) -> None:
     records = methods.bench_methods(tmp_path, budget=TINY, seeds=1).records
-    assert {record.status for record in records} == {"ok"}
+    assert {record.status for record in records if record.group == "ours"} == {"ok"}
+    assert {record.status for record in records} <= {"ok", "skipped"}, "another library may not be installed"
     cells = {(record.problem, record.contender) for record in records}
     gaussian = {name for name, method in METHODS.items() if not method.any_source}
     assert gaussian == {"DDPM", "DSM", "EDM", "FM"}
@@ -51,7 +52,7 @@ def test_every_method_runs_on_every_task_that_it_is_for(tmp_path: Path) -> None:
         for name in (FLOOR, *METHODS)
         if name not in gaussian or TASKS[task].source is None
     }
-    known = {record.contender for record in records if "velocity_error" in record.figures}
+    known = {r.contender for r in records if "velocity_error" in r.figures and r.group == "ours"}
     assert known == {"DDPM", "DSM", "EDM", "FM", "CFM", "RF"}
     assert not (tmp_path / "trainings").exists() or not list((tmp_path / "trainings").iterdir())
 

@@ -69,7 +69,23 @@ def test_without_pytest_benchmark_it_says_so(monkeypatch: pytest.MonkeyPatch, tm
         micro.bench_micro(tmp_path)
 
 
-def test_the_quick_ones_are_there() -> None:
-    for name in QUICK:
-        file, function = name.split("::")
-        assert f"def {function}(" in (checkout() / file).read_text(encoding="utf-8")
+def test_a_quick_run_takes_the_marked_ones_and_few_rounds(folder: Path, tmp_path: Path) -> None:
+    marked = "\n@pytest.mark.quick\ndef bench_sleep(benchmark):\n    benchmark(__import__('time').sleep, 0.001)\n"
+    (folder / "bench_small.py").write_text(SOURCE + marked, encoding="utf-8")
+    (record,) = micro.bench_micro(tmp_path / "out", folder=folder, quick=True).records
+    assert record.contender == "sleep"
+    assert 3 <= record.figures["rounds"] < 500, "a full run takes a second, a quick one a fifth of it"
+
+
+def test_a_folder_without_marks_has_no_quick_run(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no benchmarks marked quick"):
+        micro.bench_micro(tmp_path / "out", folder=folder, quick=True)
+
+
+def test_the_checkout_has_quick_ones_and_leaves_scripts_out() -> None:
+    folder = checkout()
+    scripts = {path.name for path in folder.glob("bench_*.py") if '__name__ == "__main__"' in path.read_text("utf-8")}
+    assert scripts, "else this test shows nothing"
+    quick = collected(folder, mark=QUICK)  # a script that is collected is an error, whatever the mark
+    assert not scripts & {node.split("::")[0] for node in quick}
+    assert 1 < len(quick) < 8

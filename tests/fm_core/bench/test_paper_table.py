@@ -94,3 +94,13 @@ def test_the_folder_gets_its_table(tmp_path: Path) -> None:
     write_table(SF2M, tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == table(SF2M, read(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"README.md", RESULTS}
+
+
+def test_the_kept_results_are_the_papers_cells() -> None:
+    """What benchmarks/results/sf2m holds is what the command would go on with."""
+    folder = Path(__file__).parents[3] / "benchmarks" / "results" / "sf2m"
+    keys = {cell.record.key for cell in methods.paper_cells(SF2M, range(5))}
+    kept = read(folder)
+    assert not kept.torn
+    assert {record.key for record in kept.records} <= keys
+    assert {record.status for record in kept.records} <= {"ok", "skipped"}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import fm_core as fm
 from fm_core.bench.recommending import Recommendation
-from fm_core.errors import BudgetError
+from fm_core.errors import BudgetError, CompatError
 
 
 @functools.cache
@@ -98,6 +98,26 @@ def test_a_budget_that_is_none_is_refused(budget: str) -> None:
 def test_a_budget_that_nothing_meets_is_an_error() -> None:
     with pytest.raises(BudgetError, match="no solver runs"):
         recommended(budget="1nfe", only=["rk4"])
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("euler_maruyama", "adds noise"),
+        ("dopri5", "tolerances"),
+        ("torchdiffeq_rk4@uniform", ""),
+        ("torchdiffeq_rk4", ""),
+    ],
+)
+def test_what_no_pathwise_error_or_pipeline_can_hold_is_refused_where_it_is_asked_for(name: str, why: str) -> None:
+    """A peer that runs on a grid of ours is a solver like any other."""
+    if name.startswith("diffusers"):
+        pytest.importorskip("diffusers")
+    if why:
+        with pytest.raises(CompatError, match=why):
+            recommended(only=["euler", name])
+    else:
+        assert name in {row.name for row in recommended(only=["euler", name]).rows}
 
 
 def test_a_recommendation_is_a_pipeline_that_can_be_saved(tmp_path: Path) -> None:

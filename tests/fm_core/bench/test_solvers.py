@@ -14,10 +14,11 @@ from fm_core import TableSolver, UnknownNameError, build
 from fm_core.bench import solvers as suite
 from fm_core.bench.contenders import Contender, contenders
 from fm_core.bench.naming import label, parse_pair
+from fm_core.bench.ranking import rankings
 from fm_core.bench.records import Record, Results
-from fm_core.bench.report.cells import Cell, cells
+from fm_core.bench.report.cells import cells
 from fm_core.bench.setting import Setting
-from fm_core.bench.statistics import differ, order
+from fm_core.bench.statistics import differ
 from fm_core.building import OptionError
 from fm_core.plan import Plan
 
@@ -30,34 +31,17 @@ def bench(out: Path, only: Any, **more: Any) -> Results:
 
 
 def by_name(results: Results) -> dict[str, Record]:
-    return {record.contender: record for record in results.records}
+    return {record.contender: record for record in results.of("solvers")}
 
 
 @pytest.fixture
 def once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One round of timing, which is not what is tested."""
+    """One round of timing, and no orders, which are not what is tested."""
     monkeypatch.setattr(suite, "ROUNDS", 1)
+    monkeypatch.setattr(suite.orders, "cells", lambda competing: iter(()))
 
 
 pytestmark = pytest.mark.usefixtures("once")
-
-
-@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4", "adams_bashforth(order=2)", "ddim"])
-def test_the_measured_order_is_the_declared_one(tmp_path: Path, solver: str) -> None:
-    declared, measured = orders(tmp_path, solver)
-    assert measured == pytest.approx(declared, abs=0.15)
-
-
-def test_a_start_of_low_order_shows(tmp_path: Path) -> None:
-    """The first step of an Adams–Bashforth method is Euler's, whose error h² no later step takes away."""
-    assert orders(tmp_path, "adams_bashforth(order=3)") == (3, pytest.approx(2, abs=0.15))
-
-
-def orders(out: Path, solver: str) -> tuple[int, float | None]:
-    """Declared and measured, on one Gaussian with the cosine path, which is smooth to both ends."""
-    records = bench(out, [solver], problems=["gaussian(path=cosine)"], budgets=[64, 128, 256]).records
-    nfe, errors = ([record.figures[name] for record in records] for name in ("nfe", "error_median"))
-    return records[0].notes["order"], order(nfe, errors, floor=1e-13)
 
 
 def worse(plan: Any, path: Any, times: Any) -> Plan:
@@ -73,7 +57,7 @@ def test_a_planted_worse_solver_is_ranked_so_beyond_noise(tmp_path: Path) -> Non
     heun = build("solver", "heun")
     planted = TableSolver(functools.partial(worse, heun.plan), space="velocity", order=2, evals_per_step=2)
     competing = [Contender(heun, name="heun"), Contender(planted, name="planted")]
-    measured = {c.contender: c for c in cells(bench(tmp_path, competing, seeds=5, budgets=[40]).records)}
+    measured = {c.contender: c for c in cells(bench(tmp_path, competing, seeds=5, budgets=[40]).of("solvers"))}
     right, wrong = (measured[name].estimates["error_median"] for name in ("heun", "planted"))
     assert wrong.median > right.median
     assert differ(right, wrong) is True
@@ -112,7 +96,7 @@ def test_stochastic_solvers_have_a_distance_and_no_pathwise_error(tmp_path: Path
 
 def test_the_floor_is_what_a_perfect_sampler_gets(tmp_path: Path) -> None:
     """On one Gaussian rk4 is exact: its distance is the floor but for chance; four steps of Euler are above it."""
-    records = bench(tmp_path, ["rk4", "euler"], budgets=[4, 80], samples=64, seeds=40).records
+    records = bench(tmp_path, ["rk4", "euler"], budgets=[4, 80], samples=64, seeds=40).of("solvers")
     ratios: dict[tuple[str, int], list[float]] = {}
     for record in records:
         key = (record.contender, record.settings["nfe"])
@@ -122,7 +106,7 @@ def test_the_floor_is_what_a_perfect_sampler_gets(tmp_path: Path) -> None:
 
 
 def test_adaptive_solvers_get_tolerances_and_say_what_they_spent(tmp_path: Path) -> None:
-    records = bench(tmp_path, ["dopri5"]).records
+    records = bench(tmp_path, ["dopri5"]).of("solvers")
     assert [record.settings["tolerance"] for record in records] == list(suite.TOLERANCES)
     errors = [record.figures["error_median"] for record in records]
     assert errors[0] > 100 * errors[-1]
@@ -131,7 +115,7 @@ def test_adaptive_solvers_get_tolerances_and_say_what_they_spent(tmp_path: Path)
 
 def test_errors_are_those_of_the_end_points(tmp_path: Path) -> None:
     """Against the flow written out by hand: x(1) = m + s·x0 on the linear path."""
-    (record,) = bench(tmp_path, ["heun"], samples=8).records
+    (record,) = bench(tmp_path, ["heun"], samples=8).of("solvers")
     problem = build("problem", "gaussian")
     x0, _ = Setting(problem, 8, name="x").source(0)
     out = problem.pipeline.replace(solver="heun").sample(x0=x0, nfe=8, seed=0)
@@ -141,9 +125,37 @@ def test_errors_are_those_of_the_end_points(tmp_path: Path) -> None:
 
 
 def test_what_a_problem_or_budget_does_not_allow_is_a_row_that_says_why(tmp_path: Path) -> None:
-    (record,) = bench(tmp_path, ["rk4"], budgets=[3]).records
+    (record,) = bench(tmp_path, ["rk4"], budgets=[3]).of("solvers")
     assert record.status == "skipped"
     assert "costs" in record.why or "≥" in record.why or "budget" in record.why
+
+
+def test_a_library_that_is_not_here_is_one_row_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(contender: Contender) -> str:
+        return "install diffusers" if contender.name == "ddim" else ""
+
+    monkeypatch.setattr(suite, "missing", absent)
+    given = {"problems": ["gaussian", "line"], "budgets": [4, 8], "seeds": 2}
+    records = bench(tmp_path, ["heun", "ddim"], **given).of("solvers")
+    assert [(one.status, one.why) for one in records if one.contender == "ddim"] == [("skipped", "install diffusers")]
+    assert sum(one.contender == "heun" for one in records) == 8
+
+
+def test_tables_are_computed_once_for_all_seeds(tmp_path: Path) -> None:
+    euler = build("solver", "euler")
+
+    def made(seeds: int) -> list[int]:
+        lengths: list[int] = []
+
+        def plan(path: Any, times: Any) -> Plan:
+            lengths.append(len(times))
+            return euler.plan(path, times)
+
+        solver = TableSolver(plan, space="velocity", order=1)
+        bench(tmp_path / str(seeds), [Contender(solver, name="counted")], budgets=[4, 8], seeds=seeds)
+        return lengths
+
+    assert made(3) == made(1) != []
 
 
 def test_a_pipeline_that_diverges_is_a_row(tmp_path: Path) -> None:
@@ -157,7 +169,7 @@ def test_a_pipeline_that_diverges_is_a_row(tmp_path: Path) -> None:
 
     pipeline = compose(path="linear", model=Model(explodes, predicts="velocity"))
     problem = PipelineProblem(title="bad", pipeline=pipeline, event_shape=(2,))
-    (record,) = bench(tmp_path, ["heun"], problems=[problem]).records
+    (record,) = bench(tmp_path, ["heun"], problems=[problem]).of("solvers")
     assert record.status == "diverged"
     assert "not finite" in record.why
 
@@ -195,21 +207,17 @@ def test_an_interrupted_suite_goes_on_to_the_same_figures(tmp_path: Path, monkey
     assert figures(bench(tmp_path / "parts", only, seeds=2)) == figures(whole)
 
 
-def ranking(found: list[Cell]) -> dict[tuple[str, str], bool]:
-    """Which of two is better, where that can be told."""
-    estimates = {cell.contender: cell.estimates["error_median"] for cell in found}
-    pairs = itertools.combinations(sorted(estimates), 2)
-    return {(a, b): estimates[a].median < estimates[b].median for a, b in pairs if differ(estimates[a], estimates[b])}
-
-
 def test_two_runs_with_other_seeds_agree_wherever_intervals_do_not_overlap(tmp_path: Path) -> None:
     only = ["euler", "ddim", "heun", "midpoint", "rk4", "adams_pc(order=3)", "auto"]
     given: dict[str, Any] = {"problems": ["eight_gaussians"], "samples": 32, "budgets": [12]}
-    a, b = (ranking(cells(bench(tmp_path / str(s), only, seeds=range(s, s + 5), **given).records)) for s in (0, 100))
-    told = a.keys() & b.keys()
-    assert {pair: a[pair] for pair in told} == {pair: b[pair] for pair in told}
-    assert len(told) >= 8, "most of these differ"
-    assert ("ddim", "euler") not in told, "on the linear path they are one solver"
+    a, b = (bench(tmp_path / str(s), only, seeds=range(s, s + 5), **given).of("solvers") for s in (0, 100))
+    found = {one.figure: one for one in rankings(a, b)}
+    errors = found["error_median"]
+    assert errors.reversed == found["distance"].reversed == ()
+    assert errors.pairs == 21
+    assert errors.both >= 8, "most of these differ"
+    measured = {cell.contender: cell.estimates["error_median"] for cell in cells(a)}
+    assert differ(measured["ddim"], measured["euler"]) is False, "on the linear path they are one solver"
 
 
 def test_parts_are_read_as_they_are_written() -> None:

@@ -1,4 +1,4 @@
-"""Intervals that cover as often as they say, differences that are none between equal laws, orders that are planted."""
+"""Intervals that cover as often as they say, and differences that are none between equal laws."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fm_core.bench.statistics import differ, estimate, order
+from fm_core.bench.statistics import differ, estimate
 from fm_core.randomness import make_generator
 
 
@@ -58,21 +58,6 @@ def test_the_interval_holds_the_median_and_equal_values_have_no_width() -> None:
         assert found.low is not None
         assert found.high is not None
         assert found.low <= found.median <= found.high
-
-
-@pytest.mark.parametrize("p", [1, 2, 3.5])
-def test_the_order_is_that_of_the_finest_points_above_the_floor(p: float) -> None:
-    nfe = [5, 10, 20, 40, 80, 160]
-    errors = [n**-p + 1e-13 for n in nfe]
-    errors[0] = 1e3
-    assert order(nfe, errors, floor=0) == pytest.approx(p, rel=1e-3)
-    floored = [max(n**-p, 40.0**-p) for n in nfe]
-    assert order(nfe, floored, floor=40.0**-p / 9) == pytest.approx(p, rel=1e-3), "40 and finer are at the floor"
-
-
-def test_too_few_points_have_no_order() -> None:
-    assert order([10, 20], [1e-9, 1e-9], floor=1e-9) is None
-    assert order([10, 10], [1.0, 2.0]) is None
 
 
 def test_no_values_are_no_estimate() -> None:

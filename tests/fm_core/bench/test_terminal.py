@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from fm_core import UnknownNameError, build
 from fm_core.bench import solvers as suite
-from fm_core.bench.records import read
+from fm_core.bench.records import Record, Results, read
 from fm_core.cli import app
+from fm_core.cli.verdicts import show_results
 
 
 def fm(*arguments: str, expect: int = 0) -> Result:
@@ -37,7 +40,11 @@ def test_solvers_end_with_what_to_take_and_a_report(tmp_path: Path) -> None:
     assert "4 NFE" in done.output
     assert (tmp_path / "report.html").is_file()
     assert f"report: {tmp_path / 'report.html'}" in done.output
-    assert len(read(tmp_path).records) == 3 * 2 * 2
+    assert len(read(tmp_path).of("solvers")) == 3 * 2 * 2
+    assert {(record.contender, record.problem) for record in read(tmp_path).of("orders")} == {
+        (name, f"inside the {path} path") for name in ("heun", "euler", "rk4") for path in ("linear", "trigonometric")
+    }
+    assert "3 of 3 solvers show the order that they declare" in done.output
     before = read(tmp_path).records
     solvers(tmp_path, "--solver", "heun", "--solver", "euler", "--solver", "rk4@cosine")
     assert read(tmp_path).records == before, "what is there is not measured again"
@@ -60,7 +67,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(suite._Run, "figures", stops)
     done = solvers(tmp_path, "--solver", "heun", expect=130)
     assert "same command goes on" in done.output
-    assert len(read(tmp_path).records) == 2
+    assert len(read(tmp_path).of("solvers")) == 2
 
 
 def test_compare_says_what_changed_and_flags_what_differs(tmp_path: Path) -> None:
@@ -72,6 +79,19 @@ def test_compare_says_what_changed_and_flags_what_differs(tmp_path: Path) -> Non
     done = fm("bench", "compare", str(a), str(b))
     assert "not the same machine: processor" in done.output
     assert "figures changed beyond noise" in done.output
+    other = tmp_path / "other"
+    solvers(other, "--solver", "heun", "--solver", "euler", "--seeds", "100-101")
+    assert {record.seed for record in read(other).of("solvers")} == {100, 101}
+    done = fm("bench", "compare", str(a), str(other))
+    assert "ranking by median error: " in done.output
+    assert "of 2 pairs apart in both runs, all in one order" in done.output
+
+
+@pytest.mark.parametrize("seeds", ["0", "five", "7-3", "-2"])
+def test_seeds_are_how_many_or_which(tmp_path: Path, seeds: str) -> None:
+    done = CliRunner().invoke(app, ["bench", "solvers", f"--seeds={seeds}", "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "how many, 5, or which, 100-104" in " ".join(done.output.replace("│", " ").split())
 
 
 def test_a_folder_without_results_is_an_error(tmp_path: Path) -> None:
@@ -105,3 +125,23 @@ def test_help_imports_no_torch(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, env=environ)
     assert done.returncode == 0, done.stderr
     assert "Example: fm" in done.stdout
+
+
+def test_a_narrow_terminal_cuts_no_name_and_troubles_of_one_kind_are_one_line() -> None:
+    name = "dpm_solver_pp(order=3)@log_snr"
+    records = [
+        Record("solvers", f"problem_{p}", name, {"nfe": nfe}, seed, figures={"error_median": 0.1, "nfe": float(nfe)})
+        for p in range(2)
+        for nfe in (5, 10, 20, 50)
+        for seed in range(2)
+    ]
+    why = "sampling diverged in step {}"
+    bad = [
+        Record("solvers", "problem_0", f"bad_{n}", {"nfe": 5}, 0, status="diverged", why=why.format(n)) for n in (3, 17)
+    ]
+    to = Console(width=60, record=True, file=io.StringIO())
+    show_results(to, Results({}, (*records, *bad)))
+    text = to.export_text()
+    assert "…" not in text
+    assert text.count("diverged:") == 1
+    assert "diverged: bad_3 on problem_0 and 1 more: sampling diverged in step 3" in text

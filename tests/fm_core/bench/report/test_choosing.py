@@ -9,7 +9,6 @@ import pytest
 from fm_core.bench.records import Record
 from fm_core.bench.report.cells import Cell, cells, latest
 from fm_core.bench.report.choosing import Standing, advise, affordable, choose, front, standings, tally
-from fm_core.bench.report.orders import measured_orders
 
 
 def records(contender: str, errors: dict[int, tuple[float, ...]], **changes: Any) -> list[Record]:
@@ -143,19 +142,6 @@ def test_advice_runs_as_long_as_one_contender_leads() -> None:
     assert told == [(0, 2, "b", 3, 3), (3, 4, "c", 1, 1)]
     assert advise([chosen("a", "b")])[0].equals == ("b",)
     assert advise([[], []]) == []
-
-
-def test_measured_orders_are_the_slopes_of_the_finest_cells() -> None:
-    def of(name: str, error: Any, **notes: Any) -> list[Record]:
-        figures = [{"nfe": n, "error_median": error(n), "reference_error": 1e-9} for n in (5, 10, 20, 40, 80)]
-        return [Record("s", "p", name, {"nfe": f["nfe"]}, 0, figures=f, notes=notes) for f in figures]
-
-    orders = measured_orders(
-        cells([*of("second", lambda n: 3.0 * n**-2 + 50.0 * n**-5, order=2), *of("exact", lambda n: 1e-9)])
-    )
-    assert orders["second"].declared == 2
-    assert orders["second"].measured == pytest.approx(2, abs=0.02)
-    assert orders["exact"].measured is None
 
 
 def test_the_latest_way_of_measuring_takes_the_place_of_others() -> None:

@@ -96,6 +96,21 @@ def test_a_floor_stretches_the_axis_only_where_it_is_near(synthetic) -> None:  #
     assert draw(far).floors == ()
 
 
+def test_one_that_explodes_flattens_no_other(synthetic) -> None:  # type: ignore[no-untyped-def]
+    bad = synthetic.made("explodes", 1, 1e9)
+    made = cells(synthetic.solver((*synthetic.solvers, bad), {"p": 1.0}))
+    chart = against_cost("p", made, "nfe", "error_median", {})
+    assert chart is not None
+    loud = max(point.y for one in chart.series if one.loud for point in one.points)
+    drawing = draw(chart)
+    assert drawing.beyond == 7
+    top = {line.name: [mark.at[1] for mark in line.marks] for line in drawing.lines}
+    assert set(top["explodes"]) == {drawing.plot[1]}, "drawn at the edge"
+    heights = [y for name, places in top.items() if name != "explodes" for y in places]
+    assert max(heights) - min(heights) > 0.6 * (drawing.plot[3] - drawing.plot[1])
+    assert loud < 100
+
+
 def test_throughput_is_drawn_against_what_varies(synthetic) -> None:  # type: ignore[no-untyped-def]
     made = [cell for cell in cells(synthetic.other()) if cell.problem == "mlp, 2-D"]
     found = {chart.name: chart for chart in scaling("throughput", "mlp, 2-D", made, {})}

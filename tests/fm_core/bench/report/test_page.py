@@ -85,6 +85,7 @@ def test_the_answer_comes_first(outline: Outline) -> None:
     assert answer < text.index("20 to 50 calls: take") < text.index("Least median error for at most")
     assert "no difference to" in text
     assert "Our best beside the best of other libraries: less error in" in text
+    assert "Errors are against a reference that is right to 1e-9." in text
 
 
 def test_every_record_is_a_row_with_its_status_and_reason(outline: Outline) -> None:
@@ -177,7 +178,7 @@ def test_an_exact_contender_is_taken_though_no_logarithm_shows_it(synthetic, tmp
     ]
     text = plain(written(tmp_path, [*exact, *synthetic.solver(problems={"p": 1.0}, seeds=2)]).text)
     assert "5 to 50 calls: take exact" in text
-    assert "error of exactly 0, not drawn: exact" in text
+    assert "Error of exactly 0, not drawn: exact" in text
 
 
 def test_stochastic_contenders_are_judged_by_the_law(tmp_path: Path) -> None:
@@ -220,6 +221,7 @@ def test_mixed_machines_versions_and_code_are_flagged(synthetic, tmp_path: Path)
     assert "Records of several versions of torch are mixed: 2.13.0, 2.14." in text
     assert "Records of several states of the code are mixed: 0123456789ab, fff + changes." in text
     assert "versions of python" not in text
+    assert text.index(": take ") < text.index("Records of 2 machines"), "the answer comes before the warnings"
 
 
 def test_problems_of_like_names_keep_their_files_apart(synthetic, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
