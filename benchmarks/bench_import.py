@@ -68,11 +68,10 @@ def _bench_process(benchmark: BenchmarkFixture, environ: dict[str, str], program
     benchmark.extra_info["bare_cpu_ms"] = round(statistics.median(bare), 1)
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize(
     ("statement", "heavy"),
     [
-        ("import fm_core", {"torch", "numpy", "pluggy", "attr", "attrs"}),
+        pytest.param("import fm_core", {"torch", "numpy", "pluggy", "attr", "attrs"}, marks=pytest.mark.quick),
         ("from fm_core import Component, hookimpl", {"torch", "numpy"}),
     ],
     ids=["fm_core", "what_plugins_import"],

@@ -40,8 +40,7 @@ def _pipeline(solver: str | dict[str, object]) -> fm.Pipeline:
     return fm.compose(path="linear", model=fm.Model(net, predicts="velocity"), solver=solver)
 
 
-@pytest.mark.quick
-@pytest.mark.parametrize("batch", [1, 256])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.quick), 256])
 def bench_euler(
     benchmark: BenchmarkFixture, interleaved: Callable[..., dict[str, float]], one_thread: None, batch: int
 ) -> None:

@@ -88,9 +88,6 @@ OTHERS = (
 """Other libraries' contenders in a full run, with their spacings of times where these matter."""
 
 QUICK_OTHERS = (
-    "diffusers_flow_euler",
-    "diffusers_ddim",
-    "diffusers_dpmpp(order=2)",
     "diffusers_dpmpp(order=2, karras=true)",
     "diffusers_unipc(order=3)",
     "diffusers_unipc(order=3, karras=true)",

@@ -43,7 +43,7 @@ FULL = Effort(
     sweeps={"batch": (1, 16, 256, 4096), "dimension": (2, 32, 512), "steps": (10, 50, 200)},
     base=Size(),
 )
-QUICK = Effort(seconds=0.2, processes=1, sweeps={"batch": (1, 256), "dimension": (2, 64)}, base=Size(steps=20))
+QUICK = Effort(seconds=0.2, processes=1, sweeps={"batch": (1, 256)}, base=Size(steps=20))
 
 SOLVERS = ("euler", "heun", "unipc")
 COUPLINGS: Mapping[str, str | None] = {"cfm": None, "ot_cfm": "minibatch_ot"}
