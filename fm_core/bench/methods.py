@@ -54,7 +54,7 @@ METHODS: Mapping[str, Method] = {
 """Methods by name; those of another library's matchers say whose, and are skipped where it is not installed."""
 
 FULL = Budget(points=None, steps=5_000, batch_size=256, ema=0.999, n=2_000, pairs=50_000)
-QUICK = Budget(points=None, steps=300, batch_size=256, ema=0.99, euler=50, n=500, pairs=5_000)
+QUICK = Budget(points=None, steps=200, batch_size=256, ema=0.99, euler=50, n=500, pairs=5_000)
 _QUICK_TASKS, _QUICK_METHODS = ("N→8gaussians", "N→moons"), ("DDPM", "CFM", "OT-CFM", "2-RF")
 
 

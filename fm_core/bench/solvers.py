@@ -63,7 +63,7 @@ PROBLEMS = (
 QUICK_PROBLEMS = ("eight_gaussians", "modes_32d", "eight_gaussians(path=vp)", "learned_moons")
 
 BUDGETS = (5, 8, 10, 15, 20, 30, 50, 100)
-QUICK_BUDGETS = (5, 10, 20, 50)
+QUICK_BUDGETS = (5, 10, 20, 30)
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5)
 QUICK_TOLERANCES = (1e-2, 1e-4)
 SAMPLES, QUICK_SAMPLES = 128, 64
