@@ -71,7 +71,7 @@ def _bench_process(benchmark: BenchmarkFixture, environ: dict[str, str], program
 @pytest.mark.parametrize(
     ("statement", "heavy"),
     [
-        pytest.param("import fm_core", {"torch", "numpy", "pluggy", "attr", "attrs"}, marks=pytest.mark.quick),
+        ("import fm_core", {"torch", "numpy", "pluggy", "attr", "attrs"}),
         ("from fm_core import Component, hookimpl", {"torch", "numpy"}),
     ],
     ids=["fm_core", "what_plugins_import"],

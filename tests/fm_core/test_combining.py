@@ -31,6 +31,13 @@ def test_every_way_of_adding_up_gives_the_sum(weights, shape, monkeypatch):
     torch.testing.assert_close(combine(weights, terms), expected)
 
 
+def test_products_take_pictures_with_channels_last():
+    terms = [term.to(memory_format=torch.channels_last) for term in _terms(3, 2, 3, 4, 5)]
+    weights = torch.tensor([[0.5, 2.0, -1.0], [1.0, 0.0, 3.0]], dtype=torch.float64)
+    for row, total in zip(weights, product(weights, terms), strict=True):
+        torch.testing.assert_close(total, sum(w * x for w, x in zip(row, terms, strict=True)), check_stride=False)
+
+
 def test_large_states_and_their_terms_are_left_as_they_were():
     terms = _terms(3, 2, 2**17 + 3, dtype=torch.float32)
     kept = [term.clone() for term in terms]
