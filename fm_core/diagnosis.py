@@ -20,7 +20,7 @@ from attrs import field, frozen
 from fm_core.building import import_target
 from fm_core.discovery import VARIABLES, Plugin, Source, brief, installed, is_set, normalised, unmatched
 from fm_core.errors import did_you_mean
-from fm_core.extras import extras, providing
+from fm_core.extras import extras, lacking
 from fm_core.registry import Registered, Registry
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]
@@ -123,7 +123,7 @@ def _unimportable(registry: Registry) -> Iterator[Finding]:
             raise
         except BaseException as error:
             yield Finding(
-                "warning" if _lacks_an_extra(item, error) else "broken",
+                "warning" if lacking(item.distribution, error) else "broken",  # what is optional may be missing
                 item.component.key,
                 brief(error),
                 "",  # the error says what helps
@@ -133,12 +133,6 @@ def _unimportable(registry: Registry) -> Iterator[Finding]:
                 files[item.source],
                 "".join(traceback.format_exception(error)),
             )
-
-
-def _lacks_an_extra(item: Registered, error: BaseException) -> bool:
-    """Whether what is missing is optional: then the component is not broken."""
-    cause = error.__cause__
-    return isinstance(cause, ModuleNotFoundError) and bool(providing(item.distribution, cause.name or ""))
 
 
 def _duplicates(components: Iterable[Registered]) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import re
 
 from attrs import frozen
 
-__all__ = ["Extra", "extras", "providing"]
+__all__ = ["Extra", "extras", "lacking", "providing"]
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)[^;]*(?:;(.*))?", re.DOTALL)
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
@@ -87,3 +87,16 @@ def _is_missing(distribution: str) -> bool:
 
 def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def lacking(distribution: str, error: BaseException | None) -> str:
+    """The extra, `distribution[name]`, that brings the module whose lack led to an error; empty where none does.
+
+    >>> lacking("fm-core", ValueError("no module is missing"))
+    ''
+    """
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return providing(distribution, error.name)
+        error = error.__cause__ or error.__context__
+    return ""

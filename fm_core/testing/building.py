@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fm_core.extras import providing
+from fm_core.extras import lacking
 from fm_core.hookspecs import KINDS
 from fm_core.testing.kit import Failed, Skipped, Subject, check_of
 
@@ -36,7 +36,7 @@ def builds(subject: Subject) -> None:
     try:
         built = _built(subject)
     except Exception as error:
-        if extra := _lacking(subject, error):
+        if extra := lacking(subject.source.distribution, error):
             raise Skipped(f"it needs what is not installed: pip install '{extra}'") from error
         raise
     missing = [name for name in MEMBERS.get(subject.component.kind, ()) if not hasattr(built, name)]
@@ -58,15 +58,6 @@ def _built(subject: Subject) -> Any:
         with contextlib.suppress(Exception), torch.device("meta"):  # large networks are built for nothing
             return subject.build()
         return subject.build()
-
-
-def _lacking(subject: Subject, error: BaseException | None) -> str:
-    """The extra of the plugin's distribution that brings the module which was missing; empty where none does."""
-    while error is not None:
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            return providing(subject.source.distribution, error.name)
-        error = error.__cause__ or error.__context__
-    return ""
 
 
 for _kind in KINDS:
