@@ -192,7 +192,7 @@ def test_component_that_cannot_be_built_fails_once() -> None:
 
 
 def test_missing_package_of_an_extra_is_a_skip_that_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fm_core.testing.building.providing", lambda distribution, module: f"zoo[{module}]")
+    monkeypatch.setattr("fm_core.extras.providing", lambda distribution, module: f"zoo[{module}]")
 
     def needs() -> None:
         raise ModuleNotFoundError("No module named 'rare'", name="rare")
