@@ -16,78 +16,18 @@ from attrs import frozen
 from torch import Tensor
 
 from fm_core.field import Field
-from fm_core.gaussian import check_times
 from fm_core.prediction import Prediction
-from fm_core.protocols import OnStep, PathSample, ProbabilityPath
+from fm_core.protocols import PathSample, ProbabilityPath
 from fm_core.training_times import uniform
 from fm_plugins.peers.linear import require_linear
 from fm_plugins.peers.needing import needing
+from fm_plugins.peers.on_grid import OnGrid, Velocity
 
 with needing("flow_matching"):
     from flow_matching.path import CondOTProbPath
     from flow_matching.solver import ODESolver
 
-__all__ = ["CondOT", "Solved"]
-
-METHODS = {"euler": (1, 1), "midpoint": (2, 2), "heun3": (3, 3)}
-"""Order, and network calls of a step, of the methods that its documentation names."""
-
-
-@final
-@frozen
-class Solved:
-    """`ODESolver` with a method of a fixed grid.
-
-    Args:
-        method: Its name.
-    """
-
-    method: str
-
-    needs = frozenset({Prediction.VELOCITY})
-    geometries = frozenset({"euclidean"})
-    stochastic = False
-
-    @property
-    def order(self) -> int:
-        """Order that it claims."""
-        return METHODS[self.method][0]
-
-    @property
-    def evals_per_step(self) -> int:
-        """Network calls of a step."""
-        return METHODS[self.method][1]
-
-    def solve(
-        self,
-        field: Field,
-        x: Tensor,
-        times: Tensor,
-        *,
-        cond: Any = None,
-        generator: torch.Generator | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Carries states x `(B, *D)` from `times[0]` to `times[-1]`."""
-        grid = check_times(times)
-
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
-            u: Tensor = field.predict(x, t, cond, Prediction.VELOCITY)
-            return u
-
-        states = ODESolver(velocity).sample(
-            x,
-            step_size=None,
-            method=self.method,
-            time_grid=grid,
-            return_intermediates=True,
-            enable_grad=torch.is_grad_enabled(),
-        )
-        if on_step:
-            for t, state in zip(grid.tolist(), states, strict=True):
-                on_step(t, state)
-        end: Tensor = states[-1]
-        return end
+__all__ = ["CondOT"]
 
 
 @final
@@ -126,19 +66,31 @@ class CondOT:
         return loss
 
 
-def euler() -> Solved:
+def _integrated(velocity: Velocity, x: Tensor, grid: Tensor, method: str) -> Tensor:
+    states: Tensor = ODESolver(lambda x, t: velocity(t, x)).sample(
+        x,
+        step_size=None,
+        method=method,
+        time_grid=grid,
+        return_intermediates=True,
+        enable_grad=torch.is_grad_enabled(),
+    )
+    return states
+
+
+def euler() -> OnGrid:
     """flow_matching's Euler."""
-    return Solved("euler")
+    return OnGrid("euler", 1, 1, _integrated)
 
 
-def midpoint() -> Solved:
+def midpoint() -> OnGrid:
     """flow_matching's midpoint rule."""
-    return Solved("midpoint")
+    return OnGrid("midpoint", 2, 2, _integrated)
 
 
-def heun3() -> Solved:
+def heun3() -> OnGrid:
     """flow_matching's third-order rule of Heun."""
-    return Solved("heun3")
+    return OnGrid("heun3", 3, 3, _integrated)
 
 
 def cond_ot() -> CondOT:

@@ -9,7 +9,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -22,52 +21,9 @@ from fm_core.field import Field
 from fm_core.gaussian import check_times
 from fm_core.prediction import Prediction
 from fm_core.protocols import OnStep
+from fm_plugins.peers.on_grid import OnGrid, Velocity, told, velocity_of
 
-__all__ = ["Adaptive", "FixedGrid"]
-
-METHODS = {"euler": (1, 1), "midpoint": (2, 2), "heun2": (2, 2), "heun3": (3, 3), "rk4": (4, 4)}
-"""Order, and network calls of a step, by torchdiffeq's name."""
-
-
-@final
-@frozen
-class FixedGrid:
-    """A method of torchdiffeq on the grid given.
-
-    Args:
-        method: Its name.
-    """
-
-    method: str
-
-    needs = frozenset({Prediction.VELOCITY})
-    geometries = frozenset({"euclidean"})
-    stochastic = False
-
-    @property
-    def order(self) -> int:
-        """Order that it claims."""
-        return METHODS[self.method][0]
-
-    @property
-    def evals_per_step(self) -> int:
-        """Network calls of a step."""
-        return METHODS[self.method][1]
-
-    def solve(
-        self,
-        field: Field,
-        x: Tensor,
-        times: Tensor,
-        *,
-        cond: Any = None,
-        generator: torch.Generator | None = None,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Carries states x `(B, *D)` from `times[0]` to `times[-1]`."""
-        grid = check_times(times)
-        states = odeint(_velocity(field, cond), x, grid.to(x.device), method=self.method)
-        return _told(grid, states, on_step)
+__all__ = ["Adaptive"]
 
 
 @final
@@ -104,53 +60,42 @@ class Adaptive:
             DivergenceError: Where torchdiffeq gives up, which it says by an assert.
         """
         grid = check_times(times)
-        velocity, tolerances = _velocity(field, cond), {"rtol": self.rtol, "atol": self.atol}
+        velocity, tolerances = velocity_of(field, cond), {"rtol": self.rtol, "atol": self.atol}
         try:
             states = odeint(velocity, x, grid.to(x.device), method="dopri5", **tolerances)
         except AssertionError as error:
             raise DivergenceError(f"torchdiffeq gives up: {error}") from error
-        return _told(grid, states, on_step)
+        return told(grid, states, on_step)
 
 
-def _velocity(field: Field, cond: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    def velocity(t: Tensor, x: Tensor) -> Tensor:
-        u: Tensor = field.predict(x, t, cond, Prediction.VELOCITY)
-        return u
-
-    return velocity
+def _integrated(velocity: Velocity, x: Tensor, grid: Tensor, method: str) -> Tensor:
+    states: Tensor = odeint(velocity, x, grid.to(x.device), method=method)
+    return states
 
 
-def _told(grid: Tensor, states: Tensor, on_step: OnStep | None) -> Tensor:
-    """The last of the states at a grid's times, all of which `on_step` is told."""
-    if on_step:
-        for t, state in zip(grid.tolist(), states, strict=True):
-            on_step(t, state)
-    return states[-1]
-
-
-def euler() -> FixedGrid:
+def euler() -> OnGrid:
     """torchdiffeq's Euler."""
-    return FixedGrid("euler")
+    return OnGrid("euler", 1, 1, _integrated)
 
 
-def midpoint() -> FixedGrid:
+def midpoint() -> OnGrid:
     """torchdiffeq's midpoint rule."""
-    return FixedGrid("midpoint")
+    return OnGrid("midpoint", 2, 2, _integrated)
 
 
-def heun2() -> FixedGrid:
+def heun2() -> OnGrid:
     """torchdiffeq's trapezoidal rule of Heun."""
-    return FixedGrid("heun2")
+    return OnGrid("heun2", 2, 2, _integrated)
 
 
-def heun3() -> FixedGrid:
+def heun3() -> OnGrid:
     """torchdiffeq's third-order rule of Heun."""
-    return FixedGrid("heun3")
+    return OnGrid("heun3", 3, 3, _integrated)
 
 
-def rk4() -> FixedGrid:
+def rk4() -> OnGrid:
     """torchdiffeq's rk4, the 3/8 rule."""
-    return FixedGrid("rk4")
+    return OnGrid("rk4", 4, 4, _integrated)
 
 
 def dopri5(*, rtol: float = 1e-5, atol: float = 1e-5) -> Adaptive:

@@ -23,6 +23,7 @@ def loop(change: Any, **declared: Any) -> Any:
 
 
 def velocity(field: Any, x: Tensor, t: Any) -> Tensor:
+    """The field's velocity at states x, of their shape `(B, *D)`, and a scalar time."""
     u: Tensor = field.predict(x, t, None, VELOCITY)
     return u
 
