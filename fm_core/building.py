@@ -15,6 +15,7 @@ from attrs import field, frozen
 from fm_core.discovery import Source, brief, remedy
 from fm_core.errors import FMError, PluginError, SavedFileError, did_you_mean
 from fm_core.hookspecs import Component
+from fm_core.option_types import misfit
 
 __all__ = [
     "RESERVED",
@@ -160,17 +161,30 @@ _ORIGINS: dict[int, tuple[weakref.ref[Any], Spec]] = {}
 
 
 def _require_options(target: Any, options: Mapping[str, Any], where: str, name: str) -> None:
-    try:
-        signature = inspect.signature(target)
-    except (TypeError, ValueError):
-        return  # some callables written in C have none
+    signature = _signature(target)
+    if signature is None:
+        return
     try:
         signature.bind(**options)
     except TypeError as error:
         unknown = [option for option in options if option not in signature.parameters]
         hint = f" ({did_you_mean(unknown[0], signature.parameters)})" if unknown and signature.parameters else ""
-        message = f"{where} cannot be built with these options: {error}{hint}. Its signature is {name}{signature}"
-        raise OptionError(message) from None
+        wrong: str | None = f"{error}{hint}"
+    else:
+        wrong = misfit(signature, options)
+    if wrong:
+        raise OptionError(f"{where} cannot be built with these options: {wrong}. Its signature is {name}{signature}")
+
+
+@functools.cache
+def _signature(target: Any) -> inspect.Signature | None:
+    """With its annotations evaluated, unless some cannot be, as names imported for mypy alone; None if it has none."""
+    for evaluated in (True, False):
+        try:
+            return inspect.signature(target, eval_str=evaluated)
+        except Exception:
+            continue
+    return None  # as some callables written in C
 
 
 def _jsonable(value: Any, where: str) -> Any:

@@ -290,7 +290,7 @@ def test_classes_functions_and_partials_are_called_other_objects_are_returned(re
 
 def test_wrong_options_are_answered_with_the_signature(registry: Registry) -> None:
     with pytest.raises(
-        OptionError, match=r"unexpected keyword argument 'oder' .*did you mean 'order'.*made\(order: 'int'"
+        OptionError, match=r"unexpected keyword argument 'oder' .*did you mean 'order'.*made\(order: int"
     ):
         registry.build("solver", "made", order=1, oder=2)
     with pytest.raises(
