@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fm_core.mixture import GaussianMixture as GaussianMixture
     from fm_core.testing.kit import (
         Check as Check,
         Failed as Failed,
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
         check_of as check_of,
         worst_of as worst_of,
     )
-    from fm_core.testing.mixture import GaussianMixture as GaussianMixture
     from fm_core.testing.running import (
         KitError as KitError,
         Result as Result,
@@ -30,9 +30,17 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
-    "kit": ("Check", "Failed", "Skipped", "Subject", "at_most", "check_of", "worst_of"),
-    "mixture": ("GaussianMixture",),
-    "running": ("KitError", "Result", "check", "check_plugin", "checks", "components_of", "parametrize_plugin"),
+    "fm_core.mixture": ("GaussianMixture",),
+    "fm_core.testing.kit": ("Check", "Failed", "Skipped", "Subject", "at_most", "check_of", "worst_of"),
+    "fm_core.testing.running": (
+        "KitError",
+        "Result",
+        "check",
+        "check_plugin",
+        "checks",
+        "components_of",
+        "parametrize_plugin",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -42,7 +50,7 @@ __all__ = [*_MODULE_OF]
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'fm_core.testing' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"fm_core.testing.{_MODULE_OF[name]}"), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

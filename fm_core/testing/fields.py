@@ -14,10 +14,10 @@ from torch import Tensor
 
 from fm_core.field import Field
 from fm_core.gaussian import GaussianPath
+from fm_core.mixture import GaussianMixture
 from fm_core.prediction import Prediction
 from fm_core.protocols import Solver
 from fm_core.randomness import make_generator
-from fm_core.testing.mixture import GaussianMixture
 
 __all__ = [
     "FROM",

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from fm_core.field import Field
+from fm_core.mixture import GaussianMixture
 from fm_core.prediction import Prediction, as_prediction
 from fm_core.protocols import Guidance, declared
 from fm_core.randomness import make_generator
 from fm_core.testing.fields import MIXTURE, PATHS
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of
-from fm_core.testing.mixture import GaussianMixture
 from fm_core.testing.traces import global_randomness
 
 __all__ = ["LABELS", "Conditional", "guidance_of", "guided", "inputs"]

@@ -13,11 +13,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fm_core.mixture import GaussianMixture
 from fm_core.prediction import Prediction
 from fm_core.protocols import declared
 from fm_core.randomness import make_generator
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of, worst_of
-from fm_core.testing.mixture import GaussianMixture
 from fm_core.testing.traces import global_randomness
 
 __all__ = ["INSIDE", "SHAPES", "ends_of", "pair_of", "path_of", "requires", "sample_at", "schedule_of"]

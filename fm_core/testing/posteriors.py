@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from fm_core.field import Field
+from fm_core.mixture import GaussianMixture
 from fm_core.prediction import Prediction
 from fm_core.protocols import declared
 from fm_core.testing import strengths as _strengths  # noqa: F401  # its checks come before these
 from fm_core.testing.fields import MIXTURE, PATHS
 from fm_core.testing.guidances import LABELS, Conditional, guidance_of, inputs
 from fm_core.testing.kit import Skipped, Subject, at_most, check_of
-from fm_core.testing.mixture import GaussianMixture
 
 __all__: list[str] = []
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from fm_core import DivergenceError
-from fm_core.testing.mixture import GaussianMixture
+from fm_core.mixture import GaussianMixture
 
 __all__ = ["angle_of", "flow_ends", "mixture_slope"]
 

@@ -23,9 +23,9 @@ from attrs import field as attribute, frozen
 from torch import Tensor
 
 from fm_core import Field, GaussianPath, Model, Pipeline, Prediction, compose
+from fm_core.mixture import GaussianMixture
 from fm_core.protocols import declared
 from fm_core.registry import build
-from fm_core.testing.mixture import GaussianMixture
 from fm_plugins.problems.angle import angle_of, flow_ends, mixture_slope
 
 __all__ = ["Oracle"]

@@ -13,10 +13,10 @@ from torch import Tensor
 from fm_core import GaussianPath
 from fm_core.building import name_of
 from fm_core.errors import CompatError
+from fm_core.mixture import GaussianMixture
 from fm_core.prediction import as_prediction
 from fm_core.randomness import make_generator
 from fm_core.registry import from_config
-from fm_core.testing.mixture import GaussianMixture
 from fm_plugins.problems.oracle import Oracle
 
 __all__ = [

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import fm_core as fm
 from fm_core import Field, GaussianPath, Model
 from fm_core.errors import PredictionError
-from fm_core.testing.mixture import GaussianMixture
+from fm_core.mixture import GaussianMixture
 from fm_plugins.autoguidance.autoguidance import Autoguidance, autoguidance
 
 KINDS = ("data", "noise", "score", "v", "velocity")

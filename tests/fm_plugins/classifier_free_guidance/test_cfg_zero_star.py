@@ -10,7 +10,7 @@ import fm_core as fm
 from fm_core import Field, GaussianPath, Model
 from fm_core.building import to_config
 from fm_core.errors import ConditionError
-from fm_core.testing.mixture import GaussianMixture
+from fm_core.mixture import GaussianMixture
 from fm_plugins.classifier_free_guidance.cfg_zero_star import CFGZeroStar
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import fm_core as fm
 from fm_core import Field, GaussianPath, Model
-from fm_core.testing.mixture import GaussianMixture
+from fm_core.mixture import GaussianMixture
 from fm_plugins.autoguidance.autoguidance import Autoguidance
 from fm_plugins.classifier_free_guidance.apg import APG
 from fm_plugins.classifier_free_guidance.cfg import CFG

@@ -54,7 +54,7 @@ def test_the_general_solver_is_the_closed_form_where_there_is_one(path: str) -> 
     one = build("problem", "gaussian", path=path)
     from attrs import evolve
 
-    from fm_core.testing.mixture import GaussianMixture
+    from fm_core.mixture import GaussianMixture
 
     law = one.classes[0]
     two = evolve(one, classes=(GaussianMixture(law.means.repeat(2, 1), law.stds.repeat(2)),))

@@ -14,7 +14,7 @@ import fm_core as fm
 from fm_core import Field, GaussianPath, Model
 from fm_core.building import to_config
 from fm_core.errors import TimeError
-from fm_core.testing.mixture import GaussianMixture
+from fm_core.mixture import GaussianMixture
 from fm_plugins.thresholding.clip import clip
 from fm_plugins.thresholding.dynamic import dynamic_threshold, quantile_of
 
