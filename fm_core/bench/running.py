@@ -34,6 +34,9 @@ Figures = Mapping[str, float]
 ROUNDS = 3
 """Rounds of timing, after the measurement has warmed up what is timed."""
 
+ENOUGH = 5.0
+"""Seconds of timing after which a block gets no further round: runs that are long vary little."""
+
 FINISHED = frozenset({"ok", "diverged"})
 """Status of records that a suite does not measure again."""
 
@@ -138,8 +141,11 @@ def _timed(cells: Sequence[Cell], rounds: int) -> list[list[float]]:
     times: list[list[float]] = [[] for _ in cells]
     collects = gc.isenabled()
     gc.disable()
+    ends = time.perf_counter() + ENOUGH
     try:
-        for _ in range(rounds):
+        for turn in range(rounds):
+            if turn and time.perf_counter() > ends:
+                break
             for cell, own in zip(cells, times, strict=True):
                 assert cell.timed is not None
                 began = time.perf_counter()

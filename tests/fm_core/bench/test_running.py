@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ def test_timing_is_interleaved_and_its_median_counts(tmp_path: Path, monkeypatch
     """The clock counts calls: each timed run takes as many ticks as were made while it ran."""
     now, turns = itertools.count(), []
     monkeypatch.setattr(running.time, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr(running, "ENOUGH", math.inf)
 
     def timed(name: str, ticks: int) -> Any:
         def work() -> None:
@@ -59,6 +62,19 @@ def test_timing_is_interleaved_and_its_median_counts(tmp_path: Path, monkeypatch
     records = run(cells, tmp_path, rounds=3).records
     assert turns == ["euler", "heun"] * 3
     assert [record.figures["sample_s"] for record in records] == [2.0, 10.0]
+
+
+def test_long_runs_are_timed_once_and_each_as_often_as_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "ENOUGH", 0.01)
+    turns: list[str] = []
+
+    def slow(name: str) -> Any:
+        return lambda: (turns.append(name), time.sleep(0.006))
+
+    run([cell("euler", timed=slow("euler")), cell("heun", timed=slow("heun"))], tmp_path, rounds=3)
+    assert turns == ["euler", "heun"]
 
 
 @pytest.mark.parametrize(
