@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve
 from pluggy import PluginManager
 
 from fm_core.building import RESERVED, OptionError, Spec, build_target, import_target, origin, remember, to_config
-from fm_core.discovery import Plugin, Source, discover, normalised
-from fm_core.errors import FMError, PluginError, UnknownNameError, did_you_mean
+from fm_core.catalogue import Catalogue, Registered
+from fm_core.discovery import Plugin, Source, discover
+from fm_core.errors import PluginError, UnknownNameError
 from fm_core.hooks import known_hooks
 from fm_core.hookspecs import KINDS, Component
 from fm_core.observation import Observer, Observers, Owner, attending, observing_functions, present, tell
@@ -51,53 +52,6 @@ __all__ = [
 ]
 
 
-@frozen
-class Registered:
-    """A component with its provenance.
-
-    Args:
-        component: What is offered.
-        source: The plugin that offers it; "python" for what was registered from Python.
-    """
-
-    component: Component
-    source: Source
-
-    @property
-    def kind(self) -> str:
-        """The component's kind."""
-        return self.component.kind
-
-    @property
-    def name(self) -> str:
-        """The component's name, which one of another distribution may share."""
-        return self.component.name
-
-    @property
-    def plugin(self) -> str:
-        """Entry-point name of its plugin."""
-        return self.source.name
-
-    @property
-    def distribution(self) -> str:
-        """Distribution of its plugin."""
-        return self.source.distribution
-
-    @property
-    def version(self) -> str:
-        """Version of its distribution; empty if there is none."""
-        return self.source.version
-
-    @property
-    def qualified(self) -> str:
-        """`distribution:name`, which reaches it where the name alone does not."""
-        return f"{self.distribution}:{self.name}"
-
-
-SHOWN = 3
-"""Broken plugins that a message about a missing name explains."""
-
-
 class Registry:
     """Components by kind and name. Plugins are loaded on first use, once, whichever thread comes first.
 
@@ -116,12 +70,12 @@ class Registry:
         self._environ = environ
         self._lock = threading.RLock()
         self._loading = False
-        self._found: _Found | None = None
+        self._found: tuple[Catalogue, dict[str, tuple[Observer, ...]]] | None = None
         self._added: dict[tuple[str, str], Registered] = {}
 
     def plugins(self) -> tuple[Plugin, ...]:
         """Every declared plugin, healthy, broken or blocked, ordered by distribution and name."""
-        return self._ready().plugins
+        return self._catalogue().plugins
 
     def components(self, kind: str | None = None) -> list[Registered]:
         """Every usable component, or those of one kind, ordered by kind (as in `KINDS`), name and distribution.
@@ -129,11 +83,7 @@ class Registry:
         Raises:
             UnknownNameError: If there is no such kind.
         """
-        if kind is not None:
-            _require_kind(kind)
-        everything = [item for items in self._ready().index.values() for item in items] + list(self._added.values())
-        chosen = [item for item in everything if kind is None or item.kind == kind]
-        return sorted(chosen, key=lambda item: (KINDS.index(item.kind), item.name, normalised(item.distribution)))
+        return self._catalogue().components(kind)
 
     def register(self, component: Component) -> None:
         """Adds a component from Python, in place of one of its kind and name that was added so before.
@@ -144,6 +94,9 @@ class Registry:
         added = Registered(component, Source("python", dict))
         with self._lock:
             self._added = {**self._added, (component.kind, component.name): added}
+            if self._found is not None:
+                catalogue, listening = self._found
+                self._found = evolve(catalogue, added=tuple(self._added.values())), listening
 
     def find(self, kind: str, name: str) -> Registered:
         """The component of a kind and name.
@@ -159,17 +112,7 @@ class Registry:
             UnknownNameError: If no plugin provides it, or several do.
             PluginError: If the plugin that provides it is broken or blocked.
         """
-        _require_kind(kind)
-        distribution, bare = _parted(name)
-        added = self._added.get((kind, bare))
-        found = [*self._ready().index.get((kind, bare), ()), *([added] if added else [])]
-        if distribution:
-            found = [item for item in found if normalised(item.distribution) == distribution]
-        if not found:
-            raise self._not_found(kind, name)
-        if len(found) > 1:
-            raise _several(kind, name, found)
-        return found[0]
+        return self._catalogue().find(kind, name)
 
     def load(self, kind: str, name: str) -> Any:
         """The target of a component, imported if it is named by a string.
@@ -220,7 +163,7 @@ class Registry:
             return {**part, "name": self._own(kind, part["name"], recipe)}
         if not isinstance(part, str):
             return part
-        same = self._ready().index.get((kind, part), ())
+        same = self._catalogue().named(kind, part)
         own = [item for item in same if item.distribution == recipe.distribution]
         return own[0].qualified if len(same) > 1 and len(own) == 1 else part
 
@@ -258,7 +201,7 @@ class Registry:
         Raises:
             UnknownNameError: If there is no such hook.
         """
-        listening = self._ready().listening
+        _, listening = self._ready()
         if hook not in listening:
             raise UnknownNameError(f"there is no hook {hook!r}; fm_core.hookspecs lists them")
         members = listening[hook] + present(hook)
@@ -286,7 +229,10 @@ class Registry:
         """
         return attending([self.from_config("observer", observer) for observer in observers])
 
-    def _ready(self) -> _Found:
+    def _catalogue(self) -> Catalogue:
+        return self._ready()[0]
+
+    def _ready(self) -> tuple[Catalogue, dict[str, tuple[Observer, ...]]]:
         if self._found is not None:
             return self._found
         with self._lock:
@@ -298,7 +244,8 @@ class Registry:
             if self._found is None:
                 self._loading = True
                 try:
-                    self._found = _indexed(*discover(self._sources, self._environ))
+                    plugins, manager = discover(self._sources, self._environ)
+                    self._found = Catalogue(plugins, tuple(self._added.values())), _listening(manager)
                 finally:
                     self._loading = False
             return self._found
@@ -310,48 +257,6 @@ class Registry:
             return {key: self._nested(item) for key, item in value.items()}
         return [self._nested(item) for item in value] if isinstance(value, list) else value
 
-    def _not_found(self, kind: str, name: str) -> FMError:
-        distribution, bare = _parted(name)
-        missing = [plugin for plugin in self.plugins() if plugin.status != "ok"]
-        likely = [plugin for plugin in missing if _may_provide(plugin, kind, bare, distribution)]
-        if len(likely) == 1:
-            (plugin,) = likely
-            error = PluginError(f"the {kind} {name!r} is not available: {_state(plugin)}. {plugin.remedy}".rstrip())
-            error.__cause__ = plugin.error
-            return error
-        everything = self.components()
-        known = [item.name for item in everything if item.kind == kind]
-        elsewhere = sorted({item.kind for item in everything if item.name == bare and item.kind != kind})
-        healthy = sum(plugin.status == "ok" for plugin in self.plugins())
-        likely = likely or missing
-        hint = did_you_mean(bare, known)
-        parts = [
-            f"no {kind} is named {name!r}; {hint if hint.endswith('?') else hint + '.'}",
-            *([f"There is a {' and a '.join(elsewhere)} of this name."] if elsewhere else []),
-            f"Looked among {len(known)} of this kind in {healthy} plugins.",
-            *(f"It may be in {_state(plugin, ', which')}." for plugin in likely[:SHOWN]),
-            *([f"{len(likely) - SHOWN} more plugins are not available: see fm doctor."] if len(likely) > SHOWN else []),
-        ]
-        return UnknownNameError(" ".join(parts))
-
-
-@frozen(eq=False)
-class _Found:
-    """What one discovery found."""
-
-    plugins: tuple[Plugin, ...]
-    index: dict[tuple[str, str], tuple[Registered, ...]]
-    listening: dict[str, tuple[Observer, ...]]
-
-
-def _indexed(plugins: tuple[Plugin, ...], manager: PluginManager) -> _Found:
-    index: dict[tuple[str, str], tuple[Registered, ...]] = {}
-    for plugin in plugins:
-        for component in plugin.components if plugin.status == "ok" else ():
-            key = (component.kind, component.name)
-            index[key] = (*index.get(key, ()), Registered(component, plugin.source))
-    return _Found(plugins, index, _listening(manager))
-
 
 def _listening(manager: PluginManager) -> dict[str, tuple[Observer, ...]]:
     """Every hook with those who observe it, in pluggy's order."""
@@ -362,39 +267,6 @@ def _listening(manager: PluginManager) -> dict[str, tuple[Observer, ...]]:
         for hook, observers in observing_functions(own, Owner(name)).items():
             listening[hook] += observers
     return listening
-
-
-def _parted(name: str) -> tuple[str, str]:
-    distribution, _, bare = name.rpartition(":")
-    return normalised(distribution), bare
-
-
-def _may_provide(plugin: Plugin, kind: str, name: str, distribution: str) -> bool:
-    """Whether a plugin that cannot be used has the component, for all that is known of it."""
-    if distribution and distribution != normalised(plugin.source.distribution):
-        return False
-    if plugin.components:
-        return any((component.kind, component.name) == (kind, name) for component in plugin.components)
-    return bool(distribution) or plugin.source.name == name
-
-
-def _state(plugin: Plugin, link: str = "") -> str:
-    return f"{plugin.source.where}{link} is {plugin.status} ({plugin.reason})"
-
-
-def _several(kind: str, name: str, found: list[Registered]) -> UnknownNameError:
-    homes = " and ".join(item.source.where for item in found)
-    names = sorted({item.qualified for item in found})
-    if len(names) == len(found):
-        choice = f"say which: {' or '.join(map(repr, names))}"
-    else:
-        choice = f"leave one out (FM_PLUGINS_BLOCK={found[-1].plugin}); only its authors can mend this"
-    return UnknownNameError(f"several plugins provide the {kind} {name!r}: {homes}; {choice}.")
-
-
-def _require_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise UnknownNameError(f"there is no kind of component called {kind!r}; {did_you_mean(str(kind), KINDS)}")
 
 
 default = Registry()
