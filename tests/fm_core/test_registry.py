@@ -187,6 +187,8 @@ def test_a_recipe_means_the_parts_of_its_own_distribution() -> None:
     assert alone.recipe("cfm") == {"path": {"name": "line", "sigma": 0.1}, "solver": "heun", "grid": "cosine"}
     both = Registry([plugged("a", "ark", HEUN, line, method), plugged("b", "zoo", theirs, line)])
     assert both.recipe("cfm") == {"path": {"name": "ark:line", "sigma": 0.1}, "solver": "ark:heun", "grid": "cosine"}
+    alone.register(theirs)
+    assert alone.recipe("cfm")["solver"] == "ark:heun"
 
 
 def test_only_some_of_many_broken_plugins_are_explained() -> None:
