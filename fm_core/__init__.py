@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fm_core.compat import Problem as Problem
     from fm_core.encoding import Encoded as Encoded
     from fm_core.errors import (
+        ArgumentError as ArgumentError,
         BudgetError as BudgetError,
         CompatError as CompatError,
         ConditionError as ConditionError,
@@ -68,6 +69,7 @@ _HOME = {
     "compat": ("Problem",),
     "encoding": ("Encoded",),
     "errors": (
+        "ArgumentError",
         "BudgetError",
         "CompatError",
         "ConditionError",

@@ -10,12 +10,12 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
 from fm_core.discovery import Source, brief, remedy
 from fm_core.errors import FMError, PluginError, SavedFileError, did_you_mean
 from fm_core.hookspecs import Component
-from fm_core.option_types import misfit
+from fm_core.signatures import misfit, signature_of
 
 __all__ = [
     "RESERVED",
@@ -33,8 +33,8 @@ RESERVED = ("kind", "name")
 """Keys of a configuration that say what to build; all others are options."""
 
 
-class OptionError(FMError, TypeError):
-    """Options that a component does not take, or a configuration that names no component."""
+class OptionError(FMError, TypeError, ValueError):
+    """Options that a component does not take, by name, type or value, or a configuration that names no component."""
 
 
 @frozen
@@ -74,7 +74,7 @@ def build_target(component: Component, source: Source, spec: Spec) -> Any:
     """Calls a component's class or function with the options; any other target is the object itself.
 
     Raises:
-        OptionError: If it does not take these options.
+        OptionError: If it does not take these options, or refuses their values.
         PluginError: If its target cannot be imported.
     """
     target = import_target(component, source)
@@ -84,6 +84,9 @@ def build_target(component: Component, source: Source, spec: Spec) -> Any:
         try:
             target = target(**spec.options)
         except Exception as error:
+            if _refused(error):
+                given = ", ".join(f"{name}={_describe(value)}" for name, value in spec.options.items())
+                raise OptionError(f"{where} cannot be built with {given or 'no options'}: {error.args[0]}") from error
             error.add_note(f"while building {where}")
             raise
     elif spec.options:
@@ -91,6 +94,13 @@ def build_target(component: Component, source: Source, spec: Spec) -> Any:
         raise OptionError(f"{where} is a ready-made {type(target).__name__} and takes no options; got {given}")
     remember(target, spec)
     return target
+
+
+def _refused(error: Exception) -> bool:
+    """Whether an error speaks of options: a component's own ValueError, or what a validator of attrs raises."""
+    said = bool(error.args) and isinstance(error.args[0], str)
+    validated = isinstance(error, TypeError) and any(isinstance(one, Attribute) for one in error.args)
+    return said and not isinstance(error, FMError) and (isinstance(error, ValueError) or validated)
 
 
 def remember(built: object, spec: Spec) -> None:
@@ -161,7 +171,7 @@ _ORIGINS: dict[int, tuple[weakref.ref[Any], Spec]] = {}
 
 
 def _require_options(target: Any, options: Mapping[str, Any], where: str, name: str) -> None:
-    signature = _signature(target)
+    signature = signature_of(target)
     if signature is None:
         return
     try:
@@ -172,19 +182,9 @@ def _require_options(target: Any, options: Mapping[str, Any], where: str, name: 
         wrong: str | None = f"{error}{hint}"
     else:
         wrong = misfit(signature, options)
+        wrong = f"option {wrong}" if wrong else None
     if wrong:
         raise OptionError(f"{where} cannot be built with these options: {wrong}. Its signature is {name}{signature}")
-
-
-@functools.cache
-def _signature(target: Any) -> inspect.Signature | None:
-    """With its annotations evaluated, unless some cannot be, as names imported for mypy alone; None if it has none."""
-    for evaluated in (True, False):
-        try:
-            return inspect.signature(target, eval_str=evaluated)
-        except Exception:
-            continue
-    return None  # as some callables written in C
 
 
 def _jsonable(value: Any, where: str) -> Any:

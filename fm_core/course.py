@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import torch
@@ -13,12 +13,14 @@ from attrs import frozen
 from torch import Tensor
 
 from fm_core.building import name_of
-from fm_core.errors import BudgetError, TimeError
+from fm_core.compat import Problem
+from fm_core.errors import BudgetError, CompatError, TimeError
 from fm_core.field import Field
 from fm_core.gaussian import check_times
 from fm_core.plan import Plan
 from fm_core.prediction import Prediction
 from fm_core.protocols import ProbabilityPath, Solver, TimeGrid, declared
+from fm_core.signatures import check_arguments
 from fm_core.table_solver import TableSolver
 
 if TYPE_CHECKING:
@@ -29,11 +31,13 @@ __all__ = [
     "Course",
     "affordable",
     "asked_by",
+    "asked_times",
     "check_budget",
     "course_of",
     "grid_times",
     "is_adaptive",
     "kept_course",
+    "plan_of",
     "solver_of",
     "solver_title",
     "step_grid",
@@ -80,6 +84,51 @@ def course_of(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget) 
     key = (budget, *tolerances(solver))
     course: Course = kept_course(pipeline.courses, key, lambda: _new_course(pipeline, solver, field, budget))
     return course
+
+
+def plan_of(
+    pipeline: Pipeline,
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    times: Sequence[float] | Tensor | None = None,
+    start: float | None = None,
+    final: Literal["data", "none"] = "data",
+) -> Plan:
+    """The table that `sample` executes with this budget: grid, conversions and the closing data prediction in it.
+
+    Its weights are of what the network predicts, and its first state is that at its first time: σ·x0 there.
+
+    Args:
+        pipeline: A pipeline with a table solver.
+        steps, nfe, times: The budget, as in `sample`: one of them.
+        start: Time at which to start, as for editing.
+        final: As in `sample`.
+
+    Raises:
+        CompatError: If the solver is no table, or the path lets none close the run.
+        ArgumentError, BudgetError, TimeError: As `sample` does.
+    """
+    check_arguments(plan_of, times=times, start=start)
+    solver = solver_of(pipeline, None, None)
+    course = course_of(
+        pipeline,
+        solver,
+        Field(pipeline.model, pipeline.path, pipeline.guidance),
+        Budget(steps, nfe, asked_times(times), start, final),
+    )
+    if course.plan is None:
+        what = f"a plan of {solver_title(solver)} on this path"
+        why = "it is no table of weights known beforehand, or its closing data prediction is no affine row on this path"
+        raise CompatError(
+            [Problem(what, why, "take a fixed-grid solver, such as 'heun' or 'auto', on a Gaussian path")]
+        )
+    return course.plan
+
+
+def asked_times(times: Sequence[float] | Tensor | None) -> tuple[float, ...] | None:
+    """Times as a budget holds them."""
+    return None if times is None else tuple(check_times(times, (-math.inf, math.inf)).tolist())
 
 
 def kept_course(courses: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
@@ -170,7 +219,10 @@ def grid_times(grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: t
     """The times of a grid, uniform for None."""
     if grid is None:
         return torch.linspace(*span, steps + 1, dtype=torch.float64)
-    return check_times(grid.times(path, steps, span), span)
+    times = check_times(grid.times(path, steps, span), span)
+    if len(times) != steps + 1:
+        raise TimeError(f"the grid {name_of(grid)!r} has {len(times)} times for {steps} steps; expected {steps + 1}")
+    return times
 
 
 def check_budget(solver: Solver, steps: int | None, nfe: int | None, times: object | None) -> None:

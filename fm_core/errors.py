@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fm_core.compat import Problem
 
 __all__ = [
+    "ArgumentError",
     "BudgetError",
     "CompatError",
     "ConditionError",
@@ -29,6 +30,10 @@ __all__ = [
 
 class FMError(Exception):
     """Base class of every error this library raises on purpose."""
+
+
+class ArgumentError(FMError, TypeError):
+    """An argument of another type than its function takes."""
 
 
 class UnknownNameError(FMError, LookupError):

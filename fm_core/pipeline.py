@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from fm_core import registry
 from fm_core.building import origin, remember
 from fm_core.compat import Problem, problems
+from fm_core.course import plan_of
 from fm_core.encoding import encode
 from fm_core.errors import CompatError, DataError, DivergenceError, ShapeError, UnknownNameError, did_you_mean
 from fm_core.evaluating import evaluating
@@ -70,6 +71,7 @@ class Pipeline:
     fit = fit
     sample = sample
     encode = encode
+    plan = plan_of
     save = save
 
     def __attrs_post_init__(self) -> None:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "BlockGenerator", "fresh_seed", "make_generator", "normal", "spawn_seed"]
+from fm_core.errors import ArgumentError
+
+__all__ = ["BLOCK", "BlockGenerator", "check_seed", "fresh_seed", "make_generator", "normal", "spawn_seed"]
 
 BLOCK = 64
 """Samples that share one generator."""
@@ -23,6 +26,17 @@ BLOCK = 64
 def fresh_seed() -> int:
     """A seed from the operating system's entropy, shape-free, in `[0, 2^63)`."""
     return secrets.randbits(63)
+
+
+def check_seed(seed: object) -> int:
+    """The seed, a non-negative integer of any library.
+
+    Raises:
+        ArgumentError: For anything else, which would seed another stream than the number that it looks like.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ArgumentError(f"a seed is a whole number ≥ 0; got {seed!r}, of type {type(seed).__name__}")
+    return int(seed)
 
 
 def spawn_seed(seed: int, *key: int) -> int:
@@ -35,7 +49,7 @@ def spawn_seed(seed: int, *key: int) -> int:
     References:
         Saarinen & Aumasson 2015, BLAKE2. https://www.rfc-editor.org/rfc/rfc7693
     """
-    digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(repr((check_seed(seed), *key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -43,7 +57,7 @@ def make_generator(seed: int | None = None, device: torch.device | str = "cpu") 
     """A generator seeded with `seed`, or with fresh entropy for None; torch's global generator is neither read nor
     written.
     """
-    return torch.Generator(device=device).manual_seed(fresh_seed() if seed is None else seed)
+    return torch.Generator(device=device).manual_seed(fresh_seed() if seed is None else check_seed(seed))
 
 
 class BlockGenerator(torch.Generator):

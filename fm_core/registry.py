@@ -137,7 +137,7 @@ class Registry:
             The object; `origin` tells what it was built from.
 
         Raises:
-            OptionError: If it does not take these options.
+            OptionError: If it does not take these options, or refuses their values.
             UnknownNameError: As `find` does.
             PluginError: As `load` does.
         """

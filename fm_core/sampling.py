@@ -19,19 +19,19 @@ from torch import Tensor
 from fm_core import registry
 from fm_core.chunks import apart, streamed
 from fm_core.compiling import Compiler, compiler_of
-from fm_core.course import Budget, Course, course_of, solver_of, solver_title
+from fm_core.course import Budget, Course, asked_times, course_of, solver_of, solver_title
 from fm_core.divergence import located
 from fm_core.drawing import Drawing, state_of
 from fm_core.errors import BudgetError, DivergenceError, TimeError
 from fm_core.evaluating import evaluating
 from fm_core.executing import execute
 from fm_core.field import Field
-from fm_core.gaussian import check_times
 from fm_core.prediction import Prediction
 from fm_core.protocols import Codec, Guidance, OnStep, Solver
-from fm_core.randomness import fresh_seed
+from fm_core.randomness import check_seed, fresh_seed
 from fm_core.samples import Samples
 from fm_core.shapes import check_batch, map_tensors
+from fm_core.signatures import check_arguments
 from fm_core.transitions import Recorder, require_transitions
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def sample(
         The samples, decoded if the pipeline has a codec, with nfe, seed and status.
 
     Raises:
+        ArgumentError: For arguments of another type than these, and seeds that are no whole number ≥ 0.
         BudgetError: For no budget, more than one, or one that cannot be met.
         CompatError: For `log_prob` with a solver that adds no noise, or is no table; for `compile` with a solver that
             is no table, or with a network that cannot be compiled.
@@ -110,6 +111,17 @@ def sample(
         ShapeError: For shapes that do not fit.
         DivergenceError: For non-finite states: at which step and time, and in how many samples.
     """
+    check_arguments(
+        sample,
+        shape=shape,
+        x0=x0,
+        x1=x1,
+        times=times,
+        generator=generator,
+        chunk=chunk,
+        compile=compile,
+        on_step=on_step,
+    )
     solver = solver_of(pipeline, rtol, atol)
     field = Field(pipeline.model, pipeline.path, pipeline.guidance)
     if pipeline.codec is not None and x1 is not None:
@@ -117,10 +129,9 @@ def sample(
             x1 = pipeline.codec.encode(x1.to(pipeline.placement[0]))
     shape, device, dtype = state_of(pipeline, shape, x0, x1, device, dtype)
     check_batch(cond, shape[0], "cond")
-    asked = None if times is None else tuple(check_times(times, (-math.inf, math.inf)).tolist())
     if chunk is not None and chunk < 1:
         raise BudgetError(f"chunk is a number of samples ≥ 1; got {chunk}")
-    course = course_of(pipeline, solver, field, Budget(steps, nfe, asked, _start(x1, start), final))
+    course = course_of(pipeline, solver, field, Budget(steps, nfe, asked_times(times), _start(x1, start), final))
     if log_prob:
         require_transitions(course.plan, solver_title(solver))
     compiler = compiler_of(pipeline, field, course.plan, compile, grad=grad) if compile else None
@@ -133,7 +144,7 @@ def sample(
 
 def _seed(seed: int | None, generator: torch.Generator | None) -> int:
     if generator is None:
-        return fresh_seed() if seed is None else seed
+        return fresh_seed() if seed is None else check_seed(seed)
     if seed is not None:
         raise BudgetError("give seed= or generator=, not both")
     return int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))

@@ -7,6 +7,7 @@ of the path and of the times its coefficient function checks, which is given bot
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import torch
 from attrs import converters, field as attribute, frozen, validators
 from torch import Tensor
 
+from fm_core.building import name_of
 from fm_core.errors import BudgetError, CompatError, TimeError
 from fm_core.executing import execute
 from fm_core.gaussian import check_times
@@ -165,11 +167,15 @@ class TableSolver:
                     "table to this one: fm.calibrate(pipe, …, nfe=…)"
                 )
             return self.steps
-        steps = max(1, nfe // self.evals_per_step + 1)
-        while steps and (cost := self.prepare(field, times(steps), final=final).nfe) > nfe:
-            steps -= 1
-        if not steps:
+        fits, over, steps = 0, math.inf, max(1, nfe // self.evals_per_step)
+        while fits + 1 < over:
+            cost = self.prepare(field, times(steps), final=final).nfe
+            if cost == nfe:
+                return steps
+            fits, over = (steps, over) if cost < nfe else (fits, steps)
+            steps = int(min(max(steps * nfe // max(cost, 1), fits + 1), over - 1))  # by what a step costs so far
+        if not fits:
             raise BudgetError(
-                f"one step of this solver costs {cost} network calls; got nfe={nfe}; give at least nfe={cost}"
+                f"one step of {name_of(self)!r} costs {cost} network calls; got nfe={nfe}; give at least nfe={cost}"
             )
-        return steps
+        return fits

@@ -16,11 +16,13 @@ from typing import Any
 
 import attrs
 import pytest
+from attrs import field, frozen, validators
 from hypothesis import given, strategies as st
 
+import fm_core as fm
 from fm_core.building import _ORIGINS
 from fm_core.discovery import Source
-from fm_core.errors import PluginError, SavedFileError, UnknownNameError
+from fm_core.errors import PluginError, SavedFileError, ShapeError, UnknownNameError
 from fm_core.hookspecs import KINDS, Component, hookimpl
 from fm_core.registry import OptionError, Registry, Spec, origin, remember, to_config
 
@@ -299,6 +301,41 @@ def test_wrong_options_are_answered_with_the_signature(registry: Registry) -> No
         OptionError, match=r"solver/heun \(plugin 'tables' of zoo 1.0\).* missing a required argument: 'order'"
     ):
         registry.build("solver", "heun")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "options", "message"),
+    [
+        ("solver", "ddim", {"eta": 2}, r"solver/ddim \(plugin 'ddim' .* with eta=2: eta must lie in \[0, 1\]"),
+        ("solver", "unipc", {"order": 9}, "with order=9: 'order' must be <= 8: 9"),
+        ("solver", "multistep", {"space": "foo"}, "with space='foo': 'space' must be in"),
+        ("model", "mlp", {"shape": 2, "activation": "rely"}, "activation='rely': unknown activation 'rely'"),
+    ],
+)
+def test_values_that_a_component_refuses_are_an_error_of_its_options(
+    kind: str, name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message) as caught:
+        fm.build(kind, name, **options)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert "Attribute(" not in str(caught.value)
+
+
+def test_a_validator_of_types_is_an_error_of_options_and_an_errors_own_class_is_kept() -> None:
+    @frozen
+    class Typed:
+        order: Any = field(validator=validators.instance_of(int))
+
+    def refuses(order: int) -> None:
+        raise ShapeError("no such shape")
+
+    own = Registry([])
+    own.register(Component("solver", "typed", Typed))
+    own.register(Component("solver", "refuses", refuses))
+    with pytest.raises(OptionError, match=r"with order='3': 'order' must be <class 'int'>"):
+        own.build("solver", "typed", order="3")
+    with pytest.raises(ShapeError, match="no such shape"):
+        own.build("solver", "refuses", order=3)
 
 
 def test_an_error_inside_a_constructor_is_its_own_and_says_what_was_built(registry: Registry) -> None:
