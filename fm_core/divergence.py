@@ -14,8 +14,6 @@ from fm_core.protocols import OnStep, VectorFieldModel
 __all__ = ["located"]
 
 ADVICE = "look for NaN weights, try more steps or float32; throw=False returns the other samples"
-
-
 def located(field: Field, run: Callable[[Field, OnStep], object], count: int) -> DivergenceError:
     """Where a run that gave non-finite samples first did so.
 
@@ -24,16 +22,19 @@ def located(field: Field, run: Callable[[Field, OnStep], object], count: int) ->
         run: Does the run again, with this field and this `on_step`.
         count: Number of samples that are not finite.
     """
-    step = -1
+    step, watched = -1, _Watched(field.model)
 
     def watch(t: float, x: Tensor) -> None:
         nonlocal step
         step += 1
-        _stop_unless_finite(x, f"the state after step {step}, at t = {t:.6g},")
+        what = f"the state after step {step}, at t = {t:.6g}," if step else f"the first state, at t = {t:.6g},"
+        _stop_unless_finite(x, what)
 
     try:
-        run(Field(_Watched(field.model), field.path, field.guidances), watch)
+        run(Field(watched, field.path, field.guidances), watch)
     except DivergenceError as error:
+        if step == 0 and not watched.calls:
+            return DivergenceError(f"{error}, before any network call: look at what was given to start from")
         where = f" in step {step + 1}" if step >= 0 else ""  # a stranger's solver may not tell of its steps
         return DivergenceError(f"the run diverged{where}: {error}; {ADVICE}")
     return DivergenceError(
