@@ -214,7 +214,7 @@ def test_a_network_of_another_shape_is_named():
 def test_states_given_that_are_not_finite_are_not_put_down_to_the_network():
     pipe = fm.compose(path="linear", model=fm.Model(lambda x, t: x, predicts="velocity"), solver="euler")
     with pytest.raises(fm.DivergenceError, match=r"first state, at t = 0, .* 1 of 2 samples, before any network call"):
-        pipe.sample(x0=torch.tensor([[0.0], [math.nan]]), steps=2)
+        pipe.sample(x0=torch.tensor([[0.0], [torch.nan]]), steps=2)
 
 
 def test_divergence_says_which_step_which_time_and_how_many():
