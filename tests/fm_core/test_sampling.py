@@ -516,7 +516,7 @@ def test_grids_in_float32_are_the_grids_they_mean():
     assert float(_pipe("data").sample((2, 2), times=torch.linspace(0, 0.999, 5)).times[-1]) == 1.0
     x1 = torch.zeros(2, 2)
     assert _pipe().sample(x1=x1, start=0.4, times=torch.tensor([0.4, 0.7, 1.0])).times[0] == 0.4
-    for times in ([0.5, 0.75, 1.0], [[0.0, 0.5], [0.7, 1.0]]):
+    for times in ([0.5, 0.75, 1.0], torch.tensor([[0.0, 0.5], [0.7, 1.0]])):
         with pytest.raises(fm.TimeError, match=r"must begin at 0|list of at least two"):
             _pipe().sample((2, 2), times=times)
     with pytest.raises(fm.TimeError, match="closes the run at t = 1 by itself"):
