@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fm_core.bench.comparing import Change, Comparison
-from fm_core.bench.orders import SUITE as ORDERS, Order, orders
+from fm_core.bench.orders import SUITE as ORDERS, orders, told
 from fm_core.bench.ranking import Ranking
 from fm_core.bench.recommending import Recommendation
 from fm_core.bench.records import Record, Results
@@ -35,7 +35,7 @@ def show_results(to: Console, results: Results) -> None:
         _solvers(to, everything)
     measured = orders(cells(results.of(ORDERS)))
     if measured:
-        to.print(_orders(measured), markup=False, highlight=False, soft_wrap=True)
+        to.print(told(measured), markup=False, highlight=False, soft_wrap=True)
     others = [record for record in results.records if record.suite not in ("solvers", ORDERS)]
     for suite in dict.fromkeys(record.suite for record in others):
         count = sum(record.suite == suite for record in others)
@@ -65,18 +65,6 @@ def _solvers(to: Console, everything: list[Cell]) -> None:
         )
 
 
-def _orders(measured: Sequence[Order]) -> str:
-    other = [f"{one.solver}: {_order(one)}" for one in measured if one.verdict != "as declared"]
-    said = f"{len(measured) - len(other)} of {len(measured)} solvers show the order that they declare"
-    return f"{said}; {'; '.join(other)}" if other else f"{said}."
-
-
-def _order(one: Order) -> str:
-    if one.measured is None or one.declared is None:
-        return one.verdict
-    return f"{number(one.measured, 2)}, declared {number(one.declared)}"
-
-
 def _told(choice: Choice | None) -> str:
     if choice is None:
         return "–"
@@ -87,19 +75,34 @@ def _told(choice: Choice | None) -> str:
 
 
 def _troubles(to: Console, results: Results) -> None:
-    """Rows that are not "ok", by status and reason, whatever numbers are in it."""
+    """Rows that are not "ok": a line for each status and reason, and one for each library that is not installed."""
     found: dict[tuple[str, str], list[Record]] = {}
     for record in results.records:
         if record.status != "ok":
-            found.setdefault((record.status, re.sub(r"\d+", "#", record.why)), []).append(record)
+            lacking = _LACKING.search(record.why)
+            reason = lacking[0] if lacking else re.sub(r"\d+", "#", record.why)
+            found.setdefault((record.status, reason), []).append(record)
     for (status, _), records in found.items():
-        where = dict.fromkeys(f"{record.contender} on {record.problem}" for record in records)
-        several = f" and {len(where) - 1} more" if len(where) > 1 else ""
-        why = records[0].why.splitlines()[0] if records[0].why else ""
         style = "yellow" if status != "failed" else "red"
-        to.print(
-            f"{status}: {next(iter(where))}{several}: {why}", style=style, markup=False, highlight=False, soft_wrap=True
-        )
+        to.print(f"{status}: {_trouble(records)}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+_LACKING = re.compile(
+    r"(?P<library>\S+) is not installed\b(?:(?!\. ).)*?(?P<how>pip install (?:[^\s,;.]|\.(?=\S)| (?=\S))+)"
+)
+"""What a part says whose library is missing, however deep in its message, and what installs it."""
+
+
+def _trouble(records: Sequence[Record]) -> str:
+    """Whom one trouble befell, and why."""
+    why = records[0].why.splitlines()[0] if records[0].why else ""
+    if lacking := _LACKING.search(why):
+        names = dict.fromkeys(record.contender for record in records)
+        several = f"{len(names)} contenders" if len(names) > 1 else next(iter(names))
+        return f"{lacking['library']} is not installed ({several}): {lacking['how']}"
+    where = dict.fromkeys(f"{record.contender} on {record.problem}" for record in records)
+    several = f" and {len(where) - 1} more" if len(where) > 1 else ""
+    return f"{next(iter(where))}{several}: {why}"
 
 
 def show_comparison(to: Console, found: Comparison, *, every: bool) -> None:

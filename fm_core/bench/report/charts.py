@@ -15,6 +15,7 @@ from attrs import field, frozen
 from fm_core.bench.report.cells import Cell
 from fm_core.bench.report.choosing import front, standings
 from fm_core.bench.report.quantities import Quantity, quantity, shown
+from fm_core.bench.report.tables import spread_text
 
 __all__ = ["PLAIN", "Chart", "Point", "Series", "against_cost", "scaling"]
 
@@ -32,7 +33,7 @@ class Point:
     Args:
         x, y: Positive numbers.
         low, high: Interval of y; both y where there is none.
-        title: What it says when pointed at.
+        said: Its figure, its interval and where it is.
         on_front: Whether it lies on the Pareto front.
     """
 
@@ -40,7 +41,7 @@ class Point:
     y: float
     low: float
     high: float
-    title: str
+    said: str
     on_front: bool = False
 
 
@@ -100,7 +101,10 @@ class Chart:
         if not self.front:
             ends = (f"{one.name} ends at {shown(one.points[-1].y, self.y)}" for one in self.series if one.loud)
             return f"{self.title}. {'; '.join(ends)}."
-        on = dict.fromkeys(point.title for one in self.series for point in one.points if point.on_front)
+        every = (
+            (point.x, f"{one.name}: {point.said}") for one in self.series for point in one.points if point.on_front
+        )
+        on = [said for _, said in sorted(every)]
         return f"{self.title}. On the Pareto front, the cheapest first: {'; '.join(on)}."
 
 
@@ -197,10 +201,9 @@ def _point(cell: Cell, at: float | None, x: Quantity, y: Quantity, on_front: boo
     found = cell.estimates.get(y.name)
     if at is None or at <= 0 or found is None or found.median <= 0:
         return None
-    interval = "" if found.low is None or found.high is None else f" [{shown(found.low, y)}, {shown(found.high, y)}]"
     low, high = (found.median if end is None else end for end in (found.low, found.high))
-    title = f"{cell.contender}: {shown(found.median, y)}{interval} at {_with_unit(at, x)}"
-    return Point(at, found.median, low if low > 0 else found.median, high, title, on_front)
+    said = f"{' '.join(filter(None, spread_text(found, y, 'interval')))} at {_with_unit(at, x)}"
+    return Point(at, found.median, low if low > 0 else found.median, high, said, on_front)
 
 
 def _with_unit(value: float, of: Quantity) -> str:

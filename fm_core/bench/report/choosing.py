@@ -19,6 +19,7 @@ from fm_core.bench.report.cells import Cell
 from fm_core.bench.statistics import Estimate, differ
 
 __all__ = [
+    "PLACES",
     "Advice",
     "Choice",
     "Standing",
@@ -31,6 +32,10 @@ __all__ = [
     "tally",
     "usable",
 ]
+
+
+PLACES = ("front", "level", "dominated")
+"""How a contender may stand, the best first."""
 
 
 @frozen(eq=False)

@@ -6,9 +6,10 @@ All places are in pixels of the SVG's view box, rounded to a tenth.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from fm_core.bench.report.charts import PLAIN, Chart, Point, Series
 from fm_core.bench.report.quantities import Quantity, shown
@@ -22,50 +23,49 @@ LINE = 14
 """Pixels between the middles of two labels."""
 LONGEST = 30
 """Characters of a label; the title has the rest."""
-MOST_QUIET = 14
-"""So many dominated contenders, at most, are labelled."""
 
 Place = tuple[float, float]
 
 
 @frozen
 class Mark:
-    """One point: its place, its interval's ends, its shape's corners, and what it says."""
+    """One point: its place, its interval's ends, its shape's corners, and what it says when pointed at."""
 
     at: Place
     low: float
     high: float
     shape: tuple[Place, ...]
-    title: str
+    said: str
     on_front: bool
 
 
 @frozen
+class Label:
+    """A text in the margin, and the line that leads to it."""
+
+    text: str
+    at: Place
+    leader: tuple[Place, ...]
+
+
+@frozen
 class Line:
-    """One series: its marks, from the left, and its style."""
+    """One series: its marks, from the left, its style, and its label where there is room for it.
+
+    `rank` is its place among the lines at their right ends, from the top.
+    """
 
     name: str
     marks: tuple[Mark, ...]
     colour: int
     loud: bool
     peer: bool
+    rank: int = 0
+    label: Label | None = None
 
     @property
     def places(self) -> tuple[Place, ...]:
         return tuple(mark.at for mark in self.marks)
-
-
-@frozen
-class Label:
-    """A series' name in the margin, and the line that leads to it."""
-
-    text: str
-    title: str
-    at: Place
-    leader: tuple[Place, ...]
-    colour: int
-    loud: bool
-    line: int
 
 
 @frozen
@@ -79,11 +79,13 @@ class Drawing:
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     front: tuple[Place, ...]
-    floors: tuple[tuple[float, str], ...]
+    floors: tuple[tuple[float, Label], ...]
     lines: tuple[Line, ...]
-    labels: tuple[Label, ...]
-    unlabelled: int
     beyond: int
+
+    @property
+    def unlabelled(self) -> int:
+        return sum(line.label is None for line in self.lines)
 
 
 def draw(chart: Chart) -> Drawing:
@@ -92,11 +94,10 @@ def draw(chart: Chart) -> Drawing:
     x_span = log_span([point.x for point in points])
     y_span = log_span(_heights(chart))
     axes = _Axes(x_span, y_span)
-    floors = [(label, height) for label, height in chart.floors if height > y_span[0]]
+    floors = [(axes.y(at), f"{name} {shown(at, chart.y, 2)}") for name, at in chart.floors if at > y_span[0]]
     # The dominated ones lie below.
     ordered = sorted(chart.series, key=lambda one: (one.loud, one.colour == PLAIN))
-    lines = tuple(_line(one, axes) for one in ordered)
-    labels = _labels(ordered, lines, axes)
+    lines, labelled = _labelled([_line(one, axes) for one in ordered], floors)
     return Drawing(
         chart,
         WIDTH,
@@ -105,10 +106,8 @@ def draw(chart: Chart) -> Drawing:
         tuple((axes.x(value), _tick(value, chart.x)) for value in _apart(chart.marks or ticks(x_span), axes)),
         tuple((axes.y(value), _tick(value, chart.y)) for value in ticks(y_span)),
         _stairs([axes.at(*corner) for corner in chart.front]),
-        tuple((axes.y(height), f"{label} {shown(height, chart.y, 2)}") for label, height in floors),
+        labelled,
         lines,
-        labels,
-        len(lines) - len(labels),
         sum(point.y > y_span[1] for point in points),
     )
 
@@ -166,7 +165,7 @@ def _mark(point: Point, at: Place, one: Series, axes: _Axes) -> Mark:
     size = 4.2 if one.loud else 2.2
     shape = _SHAPES[one.colour % len(_SHAPES)] if one.loud else _SHAPES[0]
     corners = tuple((round(at[0] + size * x, 1), round(at[1] + size * y, 1)) for x, y in shape)
-    return Mark(at, axes.y(point.low), axes.y(point.high), corners, point.title, point.on_front)
+    return Mark(at, axes.y(point.low), axes.y(point.high), corners, point.said, point.on_front)
 
 
 def _ring(corners: int, turn: float) -> list[Place]:
@@ -179,30 +178,37 @@ _SHAPES = (_ring(16, 0), _ring(4, 0.125), _ring(3, -0.25), _ring(4, 0), _ring(3,
 """Disc, square, triangle, diamond, triangle downwards, pentagon: contenders are told apart without colours."""
 
 
-def _labels(series: Sequence[Series], lines: Sequence[Line], axes: _Axes) -> tuple[Label, ...]:
-    """Names beside the last points: all of them, or the loud ones alone where the quiet are too many."""
-    quiet = sum(not one.loud for one in series)
-    room = int((HEIGHT - TOP - BOTTOM) / LINE) + 1
-    named = [i for i, one in enumerate(series) if one.loud or quiet <= MOST_QUIET]
-    named = sorted(named, key=lambda i: not series[i].loud)[:room]
-    ends = [lines[i].marks[-1].at for i in named]
-    heights = spread([y for _, y in ends], LINE, TOP + LINE / 2, HEIGHT - BOTTOM)
-    right = WIDTH - RIGHT
-    return tuple(
-        Label(
-            text=_short(lines[i].name),
-            title=lines[i].name,
-            at=(right + 20, round(height, 1)),
-            leader=((x + 6, y), (max(right + 2, x + 6), y), (right + 16, round(height, 1))),
-            colour=lines[i].colour,
-            loud=lines[i].loud,
-            line=i,
-        )
-        for i, (x, y), height in zip(named, ends, heights)
-    )
+def _labelled(
+    lines: Sequence[Line], floors: Sequence[tuple[float, str]]
+) -> tuple[tuple[Line, ...], tuple[tuple[float, Label], ...]]:
+    """Lines and floors with labels in the margin: of all lines, or of the loud alone where all are too many."""
+    top, bottom = TOP + LINE / 2, HEIGHT - BOTTOM
+    room = int((bottom - top) / LINE) + 1 - len(floors)
+    falling = sorted(range(len(lines)), key=lambda i: (lines[i].marks[-1].at[1], not lines[i].loud))
+    named = falling if len(lines) <= room else [i for i in falling if lines[i].loud][-room:]
+    ends = [*((WIDTH - RIGHT - 6, y) for y, _ in floors), *(lines[i].marks[-1].at for i in named)]
+    heights = spread([y for _, y in ends], LINE, top, bottom)
+    texts = [*(text for _, text in floors), *(_short(lines[i].name) for i in named)]
+    labels = [_label(*of) for of in zip(texts, ends, heights)]
+    own = dict(zip(named, labels[len(floors) :]))
+    ranked = ((i, evolve(lines[i], rank=rank, label=own.get(i))) for rank, i in enumerate(falling, 1))
+    return tuple(line for _, line in sorted(ranked)), tuple((y, label) for (y, _), label in zip(floors, labels))
+
+
+def _label(text: str, end: Place, height: float) -> Label:
+    right, (x, y) = WIDTH - RIGHT, end
+    leader = ((x + 6, y), (max(right + 2, x + 6), y), (right + 16, round(height, 1)))
+    return Label(text, (right + 20, round(height, 1)), leader)
 
 
 def _short(name: str) -> str:
+    """A name that fits: of options that are too long their values alone, and at last no more than its ends.
+
+    >>> _short("diffusers_dpmpp(order=2, karras=true)"), _short("heun(order=2)")
+    ('diffusers_dpmpp(2, karras)', 'heun(order=2)')
+    """
+    for long, short in ((r"=true\b", ""), (r"\w+=", "")):
+        name = name if len(name) <= LONGEST else re.sub(long, short, name)
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}…{name[-8:]}"
 
 

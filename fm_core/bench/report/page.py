@@ -12,6 +12,7 @@ from attrs import frozen
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from fm_core.bench.orders import told
 from fm_core.bench.records import RESULTS, Results, read
 from fm_core.bench.report.choosing import Choice
 from fm_core.bench.report.drawing import Place, draw
@@ -61,7 +62,9 @@ def _render(results: Results, found: list[Section], pictures: list[Picture]) -> 
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=number, shown=shown, draw=draw, spread=spread_text, wins=_wins, path=_path)
+    environment.filters.update(
+        number=number, shown=shown, draw=draw, spread=spread_text, wins=_wins, path=_path, told=told
+    )
     environment.globals.update(quantity=quantity)
     style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
     return environment.get_template("report.html.j2").render(
@@ -80,7 +83,8 @@ def _render(results: Results, found: list[Section], pictures: list[Picture]) -> 
 
 
 def _wins(choice: Choice, most: int = 2) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Contenders level with the choice: those named at once, and the rest."""
+    """Contenders level with the choice: those named at once, and the rest, unless that is a single one."""
+    most = len(choice.level) if len(choice.level) == most + 1 else most
     return choice.level[:most], choice.level[most:]
 
 

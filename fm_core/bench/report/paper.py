@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Affine2D, Transform
 
-from fm_core.bench.report.drawing import Drawing, Line, Place
+from fm_core.bench.report.drawing import Drawing, Label, Line, Place
 from fm_core.fit.files import replacing
 
 __all__ = ["FORMATS", "write_figure"]
@@ -23,7 +23,7 @@ DOTS = 100
 """Pixels of a drawing in an inch."""
 
 INK, SOFT, RULE, BAND = "#1a1d21", "#555c66", "#d5dae0", "#c9d3df"
-COLOURS = ("#666e79", "#0b5cad", "#b3450b", "#0b7048", "#8440b5", "#7d5a00", "#b01e6c", "#0a6b7c", "#4a5560")
+COLOURS = ("#666e79", "#0b5cad", "#b3450b", "#0b7048", "#8440b5", "#7d5a00", "#b01e6c", "#0a6b7c", "#4d6b00")
 """Of no contender, then of contenders: the page's (report.css)."""
 
 _STYLE: dict[Any, Any] = {
@@ -52,10 +52,10 @@ def _figure(drawing: Drawing) -> Figure:
     pen.line(drawing.front, BAND, 5)
     for line in drawing.lines:
         _series(pen, line)
-    for label in drawing.labels:
-        colour = COLOURS[label.colour if label.loud else 0]
-        pen.line(label.leader, colour, 0.4)
-        pen.text(*label.at, label.text, color=colour, va="center", weight="bold" if label.loud else "normal")
+    for line in drawing.lines:
+        _label(pen, line.label, _colour(line), "bold" if line.loud else "normal")
+    for _, label in drawing.floors:
+        _label(pen, label, INK, "normal")
     return figure
 
 
@@ -92,19 +92,28 @@ def _frame(pen: _Pen, drawing: Drawing) -> None:
     for x, text in drawing.x_ticks:
         pen.line(((x, bottom), (x, bottom + 5)), SOFT, 0.6)
         pen.text(x, bottom + 8, text, color=SOFT, ha="center", va="top")
-    for y, text in drawing.floors:
+    for y, _ in drawing.floors:
         pen.line(((left, y), (right, y)), INK, 0.7, ":")
-        pen.text(left + 6, y + 3, text, color=INK, va="top")
     pen.line(((left, top), (left, bottom), (right, bottom)), SOFT, 0.6)
     pen.text((left + right) / 2, drawing.height - 4, drawing.chart.x.label, color=INK, ha="center", va="bottom")
     pen.text(13, (top + bottom) / 2, drawing.chart.y.label, color=INK, ha="center", va="center", rotation=90)
 
 
 def _series(pen: _Pen, line: Line) -> None:
-    colour = COLOURS[line.colour if line.loud else 0]
+    colour = _colour(line)
     opacity = 1.0 if line.loud else 0.75
     pen.line(line.places, colour, 1.3 if line.loud else 0.7, "--" if line.peer else "-", opacity)
     for mark in line.marks if line.loud else ():
         pen.line(((mark.at[0], mark.low), (mark.at[0], mark.high)), colour, 0.9)
     filled = [colour if mark.on_front or not line.loud else "white" for mark in line.marks]
     pen.shapes([mark.shape for mark in line.marks], filled, colour, opacity)
+
+
+def _label(pen: _Pen, label: Label | None, colour: str, weight: str) -> None:
+    if label is not None:
+        pen.line(label.leader, colour, 0.4)
+        pen.text(*label.at, label.text, color=colour, va="center", weight=weight)
+
+
+def _colour(line: Line) -> str:
+    return COLOURS[line.colour if line.loud else 0]

@@ -13,7 +13,7 @@ from fm_core.bench.records import Results
 from fm_core.bench.report.answers import Answers, at_budgets, in_each
 from fm_core.bench.report.cells import Cell, cells, latest
 from fm_core.bench.report.charts import Chart, against_cost, scaling
-from fm_core.bench.report.choosing import Standing, standings, usable
+from fm_core.bench.report.choosing import PLACES, Standing, standings, usable
 from fm_core.bench.report.quantities import Quantity, quantity
 from fm_core.bench.report.sources import Origin, origin
 from fm_core.bench.report.tables import Table, cell_table
@@ -166,7 +166,7 @@ def _problem(
     places = {cost: standings(own, cost, error) for cost in ("nfe", "sample_s")}
     measured = {one.solver: one for one in orders.orders(cells(results.of(orders.SUITE)))}
     slopes = orders.slopes(own)
-    contenders = tuple(
+    contenders = (
         Contender(
             title,
             cell.group,
@@ -177,7 +177,14 @@ def _problem(
         for title, cell in {cell.contender: cell for cell in own}.items()
     )
     right_to = max((off for cell in own if (off := cell.middle("reference_error"))), default=None)
-    return Problem(name, right_to, tuple(chart for chart in charts if chart), contenders, origin(records, results.runs))
+    drawn = tuple(chart for chart in charts if chart)
+    return Problem(name, right_to, drawn, tuple(sorted(contenders, key=_place)), origin(records, results.runs))
+
+
+def _place(one: Contender) -> int:
+    """Those on the front by network calls come first, those that have no place last."""
+    (_, standing), *_ = one.by_cost
+    return len(PLACES) if standing is None else PLACES.index(standing.place)
 
 
 def _declared(cell: Cell) -> float | None:

@@ -105,9 +105,10 @@ def spread_text(found: Estimate, of: Quantity, spread: Spread) -> tuple[str, str
     """
     if spread == "std":
         return shown(found.mean, of), "" if not found.std else f"± {shown(found.std, of, 2)}"
-    if found.low is None or found.high is None or found.low == found.high:
-        return shown(found.median, of), ""
-    return shown(found.median, of), f"[{shown(found.low, of)}, {shown(found.high, of)}]"
+    middle = shown(found.median, of)
+    if found.low is None or found.high is None or shown(found.low, of) == shown(found.high, of):
+        return middle, ""
+    return middle, f"[{shown(found.low, of)}, {shown(found.high, of)}]"
 
 
 def _figure(cell: Cell, of: Quantity, spread: Spread) -> Entry:

@@ -13,7 +13,7 @@ from attrs import evolve
 from fm_core import TableSolver, build
 from fm_core.bench import orders
 from fm_core.bench.contenders import DEFAULT, Contender, contenders
-from fm_core.bench.orders import slope, slopes
+from fm_core.bench.orders import Order, slope, slopes, told
 from fm_core.bench.records import Record, Results
 from fm_core.bench.report.cells import Cell, cells
 from fm_core.bench.running import run
@@ -56,18 +56,36 @@ def planted(order: int, change: Callable[[int, float], float]) -> Contender:
 
 
 @pytest.mark.parametrize(
-    ("order", "change", "verdict"),
+    ("order", "change", "verdict", "kept"),
     [
-        (2, lambda j, b: b * (0.6 if j % 2 else 1.4) / 1.0, "lower than declared"),
-        (3, lambda j, b: b, "lower than declared"),
-        (1, lambda j, b: b, "higher than declared"),
+        (2, lambda j, b: b * (0.6 if j % 2 else 1.4) / 1.0, "less than declared", False),
+        (3, lambda j, b: b, "less than declared", False),
+        (1, lambda j, b: b, "more than declared", True),
     ],
 )
 def test_a_wrong_table_and_a_wrong_declaration_are_told(
-    tmp_path: Path, order: int, change: Callable[[int, float], float], verdict: str
+    tmp_path: Path, order: int, change: Callable[[int, float], float], verdict: str, kept: bool
 ) -> None:
     (one,) = orders.orders(cells(measured(tmp_path, planted(order, change)).records))
-    assert one.verdict == verdict
+    assert (one.verdict, one.kept) == (verdict, kept)
+    assert told([one]).startswith(f"{int(kept)} of 1 solvers show at least")
+    assert f"; {verdict}: {one.solver} (" in told([one])
+
+
+def test_a_solver_that_chooses_by_its_budget_keeps_the_order_of_the_lowest(tmp_path: Path) -> None:
+    """`auto` declares that of its table for few steps; with as many as these it takes Adams PC-5."""
+    (one,) = orders.orders(cells(measured(tmp_path, "auto").records))
+    assert one.measured == pytest.approx(5, abs=0.35)
+    assert one.kept
+    expected = "1 of 1 solvers show at least the order that they declare; more than declared: auto (4.7, declared 2)."
+    assert told([one]) == expected
+
+
+def test_what_cannot_be_told_is_not_counted_as_kept() -> None:
+    unknown = Order("odd", 2.0, None, "rounding")
+    assert unknown.kept is None
+    said = told([Order("heun", 2.0, 1.7), unknown])
+    assert said == "1 of 2 solvers show at least the order that they declare; odd: cannot tell: rounding."
 
 
 def test_what_cannot_be_told_says_why(tmp_path: Path) -> None:

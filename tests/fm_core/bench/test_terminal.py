@@ -44,7 +44,7 @@ def test_solvers_end_with_what_to_take_and_a_report(tmp_path: Path) -> None:
     assert {(record.contender, record.problem) for record in read(tmp_path).of("orders")} == {
         (name, f"inside the {path} path") for name in ("heun", "euler", "rk4") for path in ("linear", "trigonometric")
     }
-    assert "3 of 3 solvers show the order that they declare" in done.output
+    assert "3 of 3 solvers show at least the order that they declare." in done.output
     before = read(tmp_path).records
     solvers(tmp_path, "--solver", "heun", "--solver", "euler", "--solver", "rk4@cosine")
     assert read(tmp_path).records == before, "what is there is not measured again"
@@ -145,3 +145,55 @@ def test_a_narrow_terminal_cuts_no_name_and_troubles_of_one_kind_are_one_line() 
     assert "…" not in text
     assert text.count("diverged:") == 1
     assert "diverged: bad_3 on problem_0 and 1 more: sampling diverged in step 3" in text
+
+
+def message(component: str, library: str, how: str) -> str:
+    """As a suite keeps it of a component whose library is missing."""
+    return (
+        f"solver/{component} (plugin 'peers' of fm-core 0.1.0) cannot be imported from 'fm_plugins.peers.{library}:"
+        f"{component}': {library} is not installed (No module named '{library}.sample'): {how}. What helps: update "
+        "fm-core (pip install --upgrade fm-core) or uninstall it; leave the plugin out (FM_PLUGINS_BLOCK=peers)."
+    )
+
+
+def said_of(*records: Record) -> list[str]:
+    to = Console(width=60, record=True, file=io.StringIO())
+    show_results(to, Results({}, records))
+    return [line for line in to.export_text().splitlines() if line.startswith(("skipped", "failed"))]
+
+
+def test_a_library_that_is_not_installed_is_one_line_with_its_pip_line() -> None:
+    def skipped(suite: str, name: str, library: str, how: str) -> Record:
+        why = message(name.partition("(")[0], library, how)
+        return Record(suite, "gaussian", name, {"nfe": 5}, 0, library, "skipped", why)
+
+    plain = "pip install --no-deps azula einops"
+    azula = [
+        skipped("solvers", name, "azula", f"{plain}, since what it asks for besides would bring another torch")
+        for name in ("azula_ddim", "azula_vab(order=2)", "azula_vab(order=3)", "azula_reab")
+    ]
+    sde = skipped("solvers", "torchsde_euler", "torchsde", "pip install torchsde>=0.2.6")
+    assert said_of(*azula[:2], sde, *azula[2:], azula[0]) == [
+        f"skipped: azula is not installed (4 contenders): {plain}",
+        "skipped: torchsde is not installed (torchsde_euler): pip install torchsde>=0.2.6",
+    ]
+
+
+def test_a_library_that_is_there_and_broken_is_told_in_full() -> None:
+    """Updating fm-core is no way to get a library: what says no pip line of its own keeps all of its words."""
+    broken = message("odd", "odd", "its wheel is of another Python")
+    record = Record("solvers", "gaussian", "odd", {"nfe": 5}, 0, "odd", "failed", broken)
+    assert said_of(record) == [f"failed: odd on gaussian: {broken}"]
+
+
+def test_contenders_of_a_missing_library_are_rows_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "azula", None)
+    for name in [name for name in sys.modules if name.startswith(("azula.", "fm_plugins.peers.azula"))]:
+        monkeypatch.delitem(sys.modules, name)
+    named = ["azula_ddim", "azula_heun", "azula_vab(order=2)"]
+    done = solvers(tmp_path, *(word for name in ("euler", *named) for word in ("--solver", name)))
+    assert done.output.count("skipped: ") == 1
+    assert "skipped: azula is not installed (3 contenders): pip install --no-deps azula einops\n" in done.output
+    rows = [record for record in read(tmp_path).records if record.status == "skipped"]
+    assert [record.contender for record in rows] == named
+    assert all("azula is not installed" in record.why for record in rows)

@@ -67,13 +67,64 @@
     filter(table, input.value, field.querySelector("output"));
   }
 
-  // Pictures: pointing at a line or its label brings both forward.
+  // Pictures: a line that is pointed at, or come to by keys, is brought forward and told; Enter or a click keeps it.
   for (const chart of document.querySelectorAll("svg.chart")) {
+    const lines = [...chart.querySelectorAll(".series")].sort((a, b) => a.dataset.rank - b.dataset.rank);
+    const figure = chart.closest("figure");
+    const readout = figure.querySelector(".readout");
+    const hint = readout.textContent;
+    let kept;
     const show = (line) => {
       chart.classList.toggle("pointed", line !== undefined);
-      chart.querySelectorAll("[data-line]").forEach((part) => part.classList.toggle("on", part.dataset.line === line));
+      lines.forEach((one) => one.classList.toggle("on", one === line));
+      figure.classList.toggle("pointed-at", line !== undefined);
+      readout.textContent = line?.querySelector("title").textContent ?? hint;
     };
-    chart.addEventListener("pointerover", (event) => show(event.target.closest("[data-line]")?.dataset.line));
-    chart.addEventListener("pointerleave", () => show(undefined));
+    const rest = () => show(lines.find((one) => one.matches(":focus-visible")) ?? kept);
+    const keep = (line) => {
+      kept = line;
+      lines.forEach((one) => one.setAttribute("aria-selected", one === kept));
+    };
+    const stop = (line) => lines.forEach((one) => one.setAttribute("tabindex", one === line ? 0 : -1));
+
+    chart.setAttribute("role", "group");
+    const list = chart.querySelector(".contenders");
+    list.setAttribute("role", "listbox");
+    list.setAttribute("aria-label", "Contenders, from the top");
+    lines.forEach((line, place) => {
+      line.setAttribute("role", "option");
+      line.setAttribute("aria-posinset", place + 1);
+      line.setAttribute("aria-setsize", lines.length);
+    });
+    keep();
+    stop(lines.findLast((line) => line.querySelector(".best")) ?? lines[0]);
+    readout.hidden = false;
+
+    const under = (event) => event.target.closest(".series") ?? undefined;
+    const frame = chart.parentElement; // Chromium gives the focus to an SVG that listens for it
+    frame.addEventListener("pointerover", (event) => (under(event) ? show(under(event)) : rest()));
+    frame.addEventListener("pointerleave", rest);
+    frame.addEventListener("focusin", (event) => {
+      const line = under(event);
+      if (line) stop(line);
+      rest();
+      if (line?.matches(":focus-visible")) (line.querySelector(".label") ?? line).scrollIntoView({ block: "nearest", inline: "nearest" });
+    });
+    frame.addEventListener("focusout", rest);
+    frame.addEventListener("click", (event) => {
+      const line = under(event);
+      if (line) keep(line === kept ? undefined : line);
+    });
+    frame.addEventListener("keydown", (event) => {
+      const at = lines.indexOf(event.target);
+      const last = lines.length - 1;
+      const next = { ArrowUp: at - 1, ArrowLeft: at - 1, ArrowDown: at + 1, ArrowRight: at + 1, Home: 0, End: last }[event.key];
+      if (at < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
+      if (next !== undefined) lines[Math.min(Math.max(next, 0), last)].focus();
+      else if (event.key === "Enter" || event.key === " ") keep(lines[at] === kept ? undefined : lines[at]);
+      else if (event.key === "Escape") show(keep());
+      else return;
+      event.preventDefault();
+    });
   }
 })();

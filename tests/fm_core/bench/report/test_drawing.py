@@ -48,7 +48,10 @@ def test_front_contenders_are_loud_and_dominated_ones_are_not(chart: Chart) -> N
     loud = {one.name for one in chart.series if one.loud}
     assert {"calibrated", "auto"} <= loud
     assert not loud & {"euler", "heun", "ddim", "diffusers Euler"}
-    assert "calibrated: " in chart.told
+    said = chart.told.split("the cheapest first: ")[1]
+    calls = [float(one.split(" at NFE ")[1].split(";")[0].rstrip(".")) for one in said.split("; ")]
+    assert calls == sorted(calls)
+    assert said.startswith("calibrated: ")
     assert {one.name for one in chart.series if one.peer} == {
         "diffusers Euler",
         "diffusers DPM++2M",
@@ -65,10 +68,31 @@ def inside(drawing: Drawing) -> bool:
 def test_everything_drawn_is_on_the_page(chart: Chart) -> None:
     drawing = draw(chart)
     assert inside(drawing)
-    heights = sorted(label.at[1] for label in drawing.labels)
-    assert all(b - a >= LINE - 0.11 for a, b in itertools.pairwise(heights))
+    ranked = sorted(drawing.lines, key=lambda line: line.rank)
+    assert [line.rank for line in ranked] == list(range(1, 12))
+    for told in ([line.marks[-1].at[1] for line in ranked], [line.label.at[1] for line in ranked if line.label]):
+        assert told == sorted(told), "from the top"
+    assert labels_keep_apart(drawing)
     assert drawing.unlabelled == 0
     assert [text for _, text in drawing.x_ticks] == ["5", "8", "10", "15", "20", "30", "50"]
+
+
+def labels_keep_apart(drawing: Drawing) -> bool:
+    labels = [*(line.label for line in drawing.lines), *(label for _, label in drawing.floors)]
+    heights = sorted(label.at[1] for label in labels if label is not None)
+    return all(b - a >= LINE - 0.11 for a, b in itertools.pairwise(heights))
+
+
+@pytest.mark.parametrize("many", [24, 25])
+def test_all_are_labelled_where_there_is_room_for_all_and_else_the_loud(synthetic, many: int) -> None:  # type: ignore[no-untyped-def]
+    made = [synthetic.made(f"solver_{i}", 1 + i / 100, 1.0) for i in range(many)]
+    found = against_cost("p", cells(synthetic.solver(made, {"p": 1.0}, seeds=1, nfes=(5, 20))), "nfe", "error_rms", {})
+    assert found is not None
+    drawing = draw(found)
+    loud = sum(line.loud for line in drawing.lines)
+    assert 0 < loud < 5
+    assert drawing.unlabelled == (0 if many == 24 else many - loud)
+    assert labels_keep_apart(drawing)
 
 
 def test_hundreds_of_contenders_keep_the_front_labelled(synthetic) -> None:  # type: ignore[no-untyped-def]
@@ -78,8 +102,9 @@ def test_hundreds_of_contenders_keep_the_front_labelled(synthetic) -> None:  # t
     assert found is not None
     drawing = draw(found)
     assert inside(drawing)
-    assert {label.title for label in drawing.labels} == {one.name for one in found.series if one.loud} != set()
-    assert drawing.unlabelled == 300 - len(drawing.labels) > 250
+    labelled = {line.name for line in drawing.lines if line.label}
+    assert labelled == {one.name for one in found.series if one.loud} != set()
+    assert drawing.unlabelled == 300 - len(labelled) > 250
 
 
 def test_a_floor_stretches_the_axis_only_where_it_is_near(synthetic) -> None:  # type: ignore[no-untyped-def]
@@ -91,7 +116,9 @@ def test_a_floor_stretches_the_axis_only_where_it_is_near(synthetic) -> None:  #
     assert near.floors == (("floor of the distance", 0.08),)
     assert far.floors == (("error of the reference", 1e-9),)
     drawn = draw(near)
-    assert drawn.floors[0][1] == "floor of the distance 0.08"
+    assert drawn.floors[0][1].text == "floor of the distance 0.08"
+    assert drawn.floors[0][1].at[0] > drawn.plot[2], "beside the picture, where it covers no line"
+    assert labels_keep_apart(drawn)
     assert drawn.floors[0][0] < drawn.plot[3]
     assert draw(far).floors == ()
 

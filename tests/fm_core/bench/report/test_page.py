@@ -133,6 +133,18 @@ def test_each_figure_says_how_to_repeat_it(outline: Outline) -> None:
     assert "are mixed" not in text
 
 
+def test_those_on_the_front_are_told_first(folder: Path) -> None:
+    html = (folder / page.REPORT).read_text(encoding="utf-8")
+    table = html.split("<caption>Contenders on 8 gaussians, 2-D</caption>")[1].split("</table>")[0]
+    said = [
+        re.search(r"on the front|level with the front|dominated by|<td class=\"none\">", row)
+        for row in table.split("<tr>")
+    ]
+    places = [found[0] for found in said if found]
+    assert len(places) == 14
+    assert [place for place, _ in itertools.groupby(places)] == ["on the front", "dominated by", '<td class="none">']
+
+
 def test_names_are_text_and_never_markup(synthetic, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     evil = "<script>alert(1)</script>\"'--></style>]]>{{ 7*7 }}$\\frac$"
     run = evolve(
@@ -195,14 +207,38 @@ def test_stochastic_contenders_are_judged_by_the_law(tmp_path: Path) -> None:
     assert "p: distance to the truth against NFE" in text
 
 
+def test_an_order_is_a_promise_of_at_least(tmp_path: Path) -> None:
+    def row(name: str, declared: float, order: float) -> Record:
+        figures = {"order": order, "declared_order": declared}
+        return Record("orders", "inside the linear path", name, {}, 0, figures=figures)
+
+    outline = written(tmp_path, [row("heun", 2, 1.97), row("auto", 2, 4.7), row("wrong", 3, 1.02)])
+    text = plain(outline.text)
+    assert "2 of 3 solvers show at least the order that they declare;" in text
+    assert "more than declared: auto (4.7, declared 2); less than declared: wrong (1, declared 3)." in text
+    assert "auto24.7more than declared" in text
+    flagged = [attrs for attrs in outline.all("td") if "diverged" in str(attrs.get("class"))]
+    assert len(flagged) == 1, "the broken promise alone"
+
+
+def test_an_interval_that_rounding_closes_is_not_told(tmp_path: Path) -> None:
+    rows = [
+        Record("solvers", "p", "a", {"nfe": 5}, seed, figures={"nfe": 5.0, "error_median": 0.3 + 1e-9 * seed})
+        for seed in range(3)
+    ]
+    text = plain(written(tmp_path, rows).text)
+    assert "[5, 5]" not in text
+    assert "[0.3, 0.3]" not in text
+
+
 def test_methods_are_compared_with_those_that_were_given_the_same(tmp_path: Path) -> None:
     def row(name: str, steps: int, w2: float) -> list[Record]:
         given = {"steps": steps, "batch": 9}
-        return [Record("methods", "moons", name, given, s, figures={"w2": w2 + s / 1e3}) for s in range(3)]
+        return [Record("methods", "moons", name, given, s, figures={"w2": w2 + s / 1e2}) for s in range(3)]
 
     text = plain(written(tmp_path, [*row("short", 10, 2.0), *row("other", 10, 3.0), *row("long", 99, 1.0)]).text)
-    assert "moons (steps 10) short 2 [" in text
-    assert "moons (steps 99) long 1 [" in text
+    assert "moons (steps 10) short 2.01 [" in text
+    assert "moons (steps 99) long 1.01 [" in text
     assert "all with batch 9" in text
 
 
