@@ -3,19 +3,25 @@
 A deterministic table on a falling grid integrates the same ODE backwards, so `sample(x0=encode(x1).x)` is `x1` to the
 solver's order. Both ends of the path are sampling's own, turned round.
 
-The data end. Where sampling ends with the data prediction (`final="data"`, and the network's span stops short of
-t = 1, or the path is `closing`), x1 = D(y) at the last time t, with y = α·x1 + σ·N(y). This is solved from y = α·x1 by
-one step of the fixed-point iteration
+The data end. There are three, by where sampling ends:
 
-    y ← α·x1 + σ·N(y) = y + α·(x1 − D(y)),
+- At a state that is the sample: so is the first one here.
+- With the data prediction (`final="data"`, and the network's span stops short of t = 1, or the path is `closing`):
+  x1 = D(y) at the last time, that is y = α·x1 + σ·N(y).
+- At t = 1 with σ = 0, by a table of the data prediction, which cannot begin there, for data say nothing of the noise.
+  It begins inside, at the path's `margin`. In d(y/α) = N·d(σ/α), whose N = −σ·score vanishes with σ, the flow between
+  is y = α·x1 + ½·σ·N(y) up to O(σ⁴).
 
-whose error shrinks by ‖I − α·∂D/∂y‖: for Gaussian data of variance v that is σ²/(α²·v + σ²), 10⁻³ where σ is small
-beside the data. One network call, as many as sampling's closing costs. A table of the data prediction cannot begin
-where σ = 0, for data say nothing of the noise there; it begins inside, at the path's `margin`, in the same way.
+So y = α·x1 + c·σ·N(y) with c = 0, 1, ½. It is solved from y = α·x1 by one step of the fixed-point iteration
+
+    y ← α·x1 + c·σ·N(α·x1) = α·x1 + c·α·(x1 − D(α·x1)),
+
+whose error shrinks by c·‖I − α·∂D/∂y‖: for Gaussian data of variance v that is c·σ²/(α²·v + σ²), 10⁻³ where σ is small
+beside the data, and O(σ⁴) is left. One network call, as many as sampling's closing costs.
 
 The source end. States at the first time of sampling are divided by σ there: `encode` gives x0 as `sample(x0=)` takes
 it. A table of another space than the velocity does not step to α = 0, and ends inside by the margin; its last state
-is read as `x0 = N(y)`, for one more call.
+is read as `x0 = N(y)`, for one more call, which leaves O(α²/σ²).
 
 References:
     Song et al. 2021, DDIM, section 4.3. https://arxiv.org/abs/2010.02502
@@ -203,9 +209,10 @@ class _Run:
 def _run(field: Field, solver: Solver, course: Inversion, x1: Tensor, cond: Any, on_step: OnStep | None) -> Tensor:
     start, end = float(course.times[0]), float(course.times[-1])
     state = x1
-    if course.closed:
+    if course.noise_share:
         state = course.alpha * x1
-        state = state + course.alpha * (x1 - field.predict(state, start, cond, Prediction.DATA))
+        away = x1 - field.predict(state, start, cond, Prediction.DATA)
+        state = state + course.noise_share * course.alpha * away
     if course.plan is not None:
         state = execute(course.plan, field, state, cond=cond, on_step=on_step)
     else:

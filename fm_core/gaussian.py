@@ -271,7 +271,10 @@ def check_times(times: Any, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
     Raises:
         TimeError: Saying which entry is wrong and what the interval is.
     """
-    grid = torch.as_tensor(times, dtype=torch.float64).detach().cpu()
+    try:
+        grid = torch.as_tensor(times, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TimeError(f"times must be a list of at least two numbers; got {times!r}") from error
     if grid.ndim != 1 or grid.numel() < 2:
         raise TimeError(f"times must be a list of at least two numbers; got shape {tuple(grid.shape)}")
     if not grid.isfinite().all():

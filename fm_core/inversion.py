@@ -32,14 +32,15 @@ class Inversion:
     Args:
         times: The falling grid, float64 `(N+1,)`.
         plan: The table of a table solver.
-        closed: Whether the data are a data prediction at the first time, to be solved for the state.
+        noise_share: How much of its noise prediction the first state holds beside the data: see `encoding`. 1 where the
+            data are a data prediction there, ½ where they are where the flow ends; 0 where they are the state.
         opened: Whether the noise prediction at the last state is the source sample.
         alpha, sigma: α at the first time, σ at the last.
     """
 
     times: Tensor
     plan: Plan | None
-    closed: bool
+    noise_share: float
     opened: bool
     alpha: float
     sigma: float
@@ -57,7 +58,7 @@ def _new_inversion(pipeline: Pipeline, solver: Solver, field: Field, budget: Bud
         raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
     check_budget(solver, budget.steps, budget.nfe, budget.times)
     path = pipeline.path
-    (begin, end), closed, opened = _ends(pipeline, solver, field, budget.final)
+    (begin, end), noise_share, opened = _ends(pipeline, solver, field, budget.final)
     upward = step_grid(pipeline, solver, (end, begin))
     if budget.times is not None:
         chosen = _given_times(budget.times, end, begin)
@@ -67,26 +68,25 @@ def _new_inversion(pipeline: Pipeline, solver: Solver, field: Field, budget: Bud
         chosen = upward(budget.steps).flip(0)
     else:
         each = math.prod(int(declared(guidance, "evals")) for guidance in field.guidances)
-        left = (budget.nfe or 0) - (closed + opened) * each
+        ends = ((noise_share > 0) + opened) * each
+        left = (budget.nfe or 0) - ends
         if left < 1:
-            raise BudgetError(
-                f"the ends of this inversion cost {(closed + opened) * each} network calls; got nfe={budget.nfe}"
-            )
+            raise BudgetError(f"the ends of this inversion cost {ends} network calls; got nfe={budget.nfe}")
         chosen = upward(affordable(solver, field, left, lambda n: upward(n).flip(0), False)).flip(0)
     plan = solver.prepare(field, chosen) if isinstance(solver, TableSolver) else None
     alpha, sigma = (getattr(path, level, None) for level in ("alpha", "sigma"))
     return Inversion(
         chosen,
         plan,
-        closed,
+        noise_share,
         opened,
         alpha=float(alpha(chosen[0])) if callable(alpha) else 1.0,
         sigma=float(sigma(chosen[-1])) if callable(sigma) else 1.0,
     )
 
 
-def _ends(pipeline: Pipeline, solver: Solver, field: Field, final: str) -> tuple[tuple[float, float], bool, bool]:
-    """First and last time, and whether a prediction meets the data and the source end."""
+def _ends(pipeline: Pipeline, solver: Solver, field: Field, final: str) -> tuple[tuple[float, float], float, bool]:
+    """First and last time, how much noise the first state has, and whether a prediction meets the source end."""
     path, (low, high) = pipeline.path, field.span(asked_by(solver, pipeline.path))
     begin, end = high, low
     if isinstance(solver, TableSolver) and hasattr(path, "span"):
@@ -96,8 +96,8 @@ def _ends(pipeline: Pipeline, solver: Solver, field: Field, final: str) -> tuple
         if space != Prediction.VELOCITY:
             end = max(low, path.span(Prediction.NOISE, ())[0])
     closes = final == "data" and (high < 1.0 or bool(declared(path, "closing")))
-    closed = (closes or begin < high) and Prediction.DATA in path.provides and hasattr(path, "alpha")
-    return (begin, end), closed, end > low
+    known = Prediction.DATA in path.provides and hasattr(path, "alpha")
+    return (begin, end), (1.0 if closes else 0.5 if begin < high else 0.0) * known, end > low
 
 
 def _given_times(times: Sequence[float], end: float, begin: float) -> Tensor:

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from fm_core import registry
 from fm_core.building import origin, remember
 from fm_core.compat import Problem, problems
-from fm_core.course import plan_of
+from fm_core.course import asked_by, plan_of
 from fm_core.encoding import encode
 from fm_core.errors import CompatError, DataError, DivergenceError, ShapeError, UnknownNameError, did_you_mean
 from fm_core.evaluating import evaluating
@@ -146,7 +146,7 @@ class Pipeline:
                     raise ShapeError(
                         f"the objective must return one loss a sample, ({len(x1)},); got {tuple(results['loss'].shape)}"
                     )
-            for kind in self.solver.needs if self.solver is not None else (field.native,):
+            for kind in asked_by(self.solver, self.path) if self.solver is not None else (field.native,):
                 results[f"{kind} prediction"] = field.predict(point.x_t, t, cond, kind)
         for name, value in results.items():
             if not bool(value.isfinite().all()):

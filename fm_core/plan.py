@@ -14,7 +14,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from fm_core.combining import FEW
 from fm_core.errors import TimeError
-from fm_core.plan_export import described, plan_of_json, plan_to_json
+from fm_core.plan_export import check_row, described, plan_of_json, plan_to_json
 from fm_core.prediction import Prediction, as_prediction
 from fm_core.program import Group, Instruction, groups, instructions
 from fm_core.protocols import ProbabilityPath
@@ -81,19 +80,7 @@ class Plan:
         if not rows:
             raise ValueError("a plan has at least one row; got none")
         for s, row in enumerate(rows):
-            if not (row.states or row.predictions):
-                raise ValueError(f"row {s} of the plan (to t = {row.t:.6g}) uses no state and no prediction")
-            for index, weight in (*row.states, *row.predictions):
-                if not 0 <= index <= s:
-                    raise ValueError(
-                        f"row {s} of the plan uses index {index}; a row s may use states and predictions 0 … s"
-                    )
-                if not math.isfinite(weight):
-                    raise ValueError(
-                        f"row {s} of the plan (to t = {row.t:.6g}) has the weight {weight} for index {index}"
-                    )
-            if not math.isfinite(row.noise) or not math.isfinite(row.t):
-                raise ValueError(f"row {s} of the plan has noise {row.noise} and t {row.t}; both must be finite")
+            check_row(s, row.t, row.states, row.predictions, row.noise)
 
     @cached_property
     def state_times(self) -> tuple[float, ...]:
@@ -129,11 +116,12 @@ class Plan:
         return plan_to_json(self)
 
     @staticmethod
-    def from_json(text: str) -> Plan:
+    def from_json(text: str | bytes) -> Plan:
         """The plan that `to_json` wrote.
 
         Raises:
             SavedFileError: If the text is no such JSON.
+            ArgumentError: If it is no text.
         """
         return plan_of_json(text)
 

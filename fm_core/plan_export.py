@@ -7,16 +7,19 @@ of one, so that a table can be run where torch is not.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fm_core.errors import ArgumentError, SavedFileError
+
 if TYPE_CHECKING:
     from fm_core.plan import Plan
 
-__all__ = ["FORMAT", "described", "plan_of_json", "plan_to_json", "run_numpy"]
+__all__ = ["FORMAT", "check_row", "described", "plan_of_json", "plan_to_json", "run_numpy"]
 
 FORMAT = "fm.plan/1"
 """What the JSON calls itself."""
@@ -48,53 +51,63 @@ def plan_to_json(plan: Plan) -> str:
     return f'{{\n  {head},\n  "rows": [\n    {rows}\n  ]\n}}\n'
 
 
-def plan_of_json(text: str) -> Plan:
+def plan_of_json(text: str | bytes) -> Plan:
     """The plan that `plan_to_json` wrote.
 
     Raises:
-        SavedFileError: If it is no such JSON, is of another version, or lacks a part.
+        SavedFileError: If it is no such JSON, is of another version, lacks a part, or holds what no plan has.
+        ArgumentError: If it is no text.
     """
-    from fm_core.errors import SavedFileError
     from fm_core.plan import Plan, Row
 
-    table = _table(text, SavedFileError)
+    table = _table(text)
     try:
-        rows = [
-            Row(
-                float(row["t"]),
-                _terms(row["states"]),
-                _terms(row["predictions"]),
-                float(row["noise"]),
-                bool(row["accepted"]),
-            )
-            for row in table["rows"]
-        ]
-        return Plan(table["space"], float(table["t0"]), rows)
-    except (TypeError, ValueError, KeyError) as error:
-        raise SavedFileError(f"this JSON is no plan: {type(error).__name__}: {error}") from error
+        return Plan(table["space"], table["t0"], [Row(**row) for row in table["rows"]])
+    except ValueError as error:  # of the space: all else is checked
+        raise SavedFileError(f"this JSON is no plan: {error}") from error
 
 
-def _table(text: str, error: type[Exception]) -> Mapping[str, Any]:
-    """The JSON as a mapping, its form checked."""
+def _table(text: object) -> Mapping[str, Any]:
+    """The JSON as a mapping, all of it checked but the space, which numpy has no use for."""
+    if not isinstance(text, str | bytes):
+        raise ArgumentError(f"a plan is read from the text that plan.to_json() gave; got {type(text).__name__}")
     try:
         table = json.loads(text)
-    except json.JSONDecodeError as wrong:
-        raise error(f"a plan is saved as JSON; this cannot be read: {wrong}") from wrong
+    except ValueError as wrong:
+        raise SavedFileError(f"a plan is saved as JSON; this cannot be read: {wrong}") from wrong
     if not isinstance(table, dict) or table.get("format") != FORMAT:
         got = table.get("format") if isinstance(table, dict) else type(table).__name__
-        raise error(f"expected a plan of the format {FORMAT!r}; got {got!r}: written by another version, or no plan")
+        raise SavedFileError(
+            f"expected a plan of the format {FORMAT!r}; got {got!r}: written by another version, or no plan"
+        )
     unknown = set(table) ^ {"format", "space", "t0", "rows"}
     rows = table.get("rows")
     if unknown or not isinstance(rows, list) or any(not isinstance(row, dict) or set(row) != _ROW for row in rows):
-        raise error(
+        raise SavedFileError(
             "a plan has the keys format, space, t0 and rows, and every row "
             f"{', '.join(sorted(_ROW))}; this one has {', '.join(sorted(table))}"
         )
-    return table
+    if not rows:
+        raise SavedFileError("this JSON is no plan: a plan has at least one row; got none")
+    try:
+        return table | {"t0": _number(table["t0"]), "rows": [_row(s, row) for s, row in enumerate(rows)]}
+    except (TypeError, ValueError) as error:
+        raise SavedFileError(f"this JSON is no plan: {error}") from error
 
 
-def _terms(pairs: Iterable[Any]) -> tuple[tuple[int, float], ...]:
-    return tuple((_index(index), float(weight)) for index, weight in pairs)
+def _row(s: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    states, predictions = (tuple((_index(k), _number(w)) for k, w in row[name]) for name in ("states", "predictions"))
+    t, noise, accepted = _number(row["t"]), _number(row["noise"]), row["accepted"]
+    if not isinstance(accepted, bool):
+        raise ValueError(f"accepted is true or false; got {accepted!r}")
+    check_row(s, t, states, predictions, noise)
+    return {"t": t, "states": states, "predictions": predictions, "noise": noise, "accepted": accepted}
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"times, weights and noise are finite numbers; got {value!r}")
+    return float(value)
 
 
 def _index(index: Any) -> int:
@@ -103,8 +116,28 @@ def _index(index: Any) -> int:
     return index
 
 
+def check_row(
+    s: int, t: float, states: Iterable[tuple[int, float]], predictions: Iterable[tuple[int, float]], noise: float
+) -> None:
+    """What every row of a plan must have: something it is made of, indices of what exists, finite numbers.
+
+    Raises:
+        ValueError: Saying which row, and what is wrong with it.
+    """
+    terms = (*states, *predictions)
+    if not terms:
+        raise ValueError(f"row {s} of the plan (to t = {t:.6g}) uses no state and no prediction")
+    for index, weight in terms:
+        if not 0 <= index <= s:
+            raise ValueError(f"row {s} of the plan uses index {index}; a row s may use states and predictions 0 … s")
+        if not math.isfinite(weight):
+            raise ValueError(f"row {s} of the plan (to t = {t:.6g}) has the weight {weight} for index {index}")
+    if not math.isfinite(noise) or not math.isfinite(t):
+        raise ValueError(f"row {s} of the plan has noise {noise} and t {t}; both must be finite")
+
+
 def run_numpy(
-    plan: Plan | str,
+    plan: Plan | str | bytes,
     predict: Callable[[Array, float], Array],
     x: Array,
     *,
@@ -122,7 +155,9 @@ def run_numpy(
         Time and state of the first state, of every accepted one, and of the last.
 
     Raises:
-        ValueError: If there is less noise than noisy rows, or the JSON is no plan.
+        ValueError: If there is less noise than noisy rows.
+        SavedFileError: If the JSON is no plan.
+        ArgumentError: For what is neither a plan nor its JSON.
 
     >>> from fm_core import Plan, Row
     >>> plan = Plan("velocity", 0.0, [Row(0.5, [(0, 1.0)], [(0, 0.5)]), Row(1.0, [(1, 1.0)], [(1, 0.5)])])
@@ -132,7 +167,7 @@ def run_numpy(
     0.5 [[1.5 1.5]]
     1.0 [[2.25 2.25]]
     """
-    t0, rows = _plain(plan)
+    (t0, rows), x = _plain(plan), np.asarray(x)
     asked = {j for row in rows for j, _ in row["predictions"]}
     last_use = {k: s for s, row in enumerate(rows) for pairs in (row["states"], row["predictions"]) for k, _ in pairs}
     draws, states, predictions, t = iter(noise), {0: x}, {}, t0
@@ -158,10 +193,10 @@ def run_numpy(
             yield t, new
 
 
-def _plain(plan: Plan | str) -> tuple[float, list[Mapping[str, Any]]]:
-    if isinstance(plan, str):
-        table = _table(plan, ValueError)
-        return float(table["t0"]), table["rows"]
+def _plain(plan: Plan | str | bytes) -> tuple[float, list[Mapping[str, Any]]]:
+    if isinstance(plan, str | bytes) or not hasattr(plan, "rows"):
+        table = _table(plan)
+        return table["t0"], table["rows"]
     return plan.t0, [{name: getattr(row, name) for name in _ROW} for row in plan.rows]
 
 
@@ -172,7 +207,10 @@ def described(plan: Plan, *, digits: int = 5) -> str:
 
     Args:
         plan: Any plan.
-        digits: Significant digits of the weights.
+        digits: Significant digits of the weights, ≥ 1.
+
+    Raises:
+        ArgumentError: For digits that are no such number.
 
     >>> from fm_core import Plan, Row
     >>> plan = Plan("data", 0.0, [Row(0.5, [(0, 0.5)], [(0, 0.5)], noise=0.1), Row(1.0, (), [(1, 1.0)])])
@@ -182,6 +220,8 @@ def described(plan: Plan, *, digits: int = 5) -> str:
     y1*  t = 0.5  0.5·y0 + 0.5·p0 + 0.1·z
     y2*  t = 1    1·p1
     """
+    if isinstance(digits, bool) or not isinstance(digits, int) or digits < 1:
+        raise ArgumentError(f"digits is a whole number ≥ 1; got {digits!r}")
     calls = " ".join(f"y{j}" for j in plan.evaluated[:6]) + (" …" if plan.nfe > 6 else "")
     head = (
         f"plan in {plan.space}: {_count(len(plan.rows), 'row')}, {_count(len(plan.times) - 1, 'step')} from "

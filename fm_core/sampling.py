@@ -181,7 +181,8 @@ class _Run:
 
     def _carried(self, rows: slice) -> Samples:
         states: list[Tensor] = []
-        recorder = Recorder(self.course.plan) if self.log_prob and self.course.plan is not None else None
+        plan = self.course.plan
+        recorder = Recorder(plan, self.field.path) if self.log_prob and plan is not None else None
         field = self._field(rows, self.compiler)
         try:
             x = self._states(field, rows, self._watcher(states), recorder, self.compiler)

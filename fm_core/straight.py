@@ -15,7 +15,10 @@ References:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+from attrs import evolve
 from torch import Tensor
 
 from fm_core.levels import levels
@@ -23,7 +26,10 @@ from fm_core.plan import Plan, Row
 from fm_core.prediction import Prediction
 from fm_core.protocols import ProbabilityPath
 
-__all__ = ["clock", "straight_space", "straight_velocity", "straightened", "times_of_clock"]
+if TYPE_CHECKING:
+    from fm_core.table_solver import TableSolver
+
+__all__ = ["clock", "straight_plan", "straight_space", "straight_velocity", "straightened", "times_of_clock"]
 
 
 def clock(path: ProbabilityPath, times: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +48,9 @@ def times_of_clock(path: ProbabilityPath, tau: Tensor) -> Tensor:
 
 
 def straight_space(path: ProbabilityPath) -> Prediction:
-    """What the tables of a path ask for: its velocity if that is finite to both ends, else the data."""
+    """What the tables of a path ask for: its velocity if finite to both ends, or all there is, else the data."""
+    if Prediction.DATA not in path.provides:
+        return Prediction.VELOCITY
     ends = path.span(Prediction.VELOCITY, (Prediction.VELOCITY,))  # type: ignore[attr-defined]
     return Prediction.VELOCITY if ends == (0.0, 1.0) else Prediction.DATA
 
@@ -54,6 +62,33 @@ def straight_velocity(path: ProbabilityPath, times: Tensor, src: Prediction) -> 
         for kind in (Prediction.DATA, Prediction.NOISE)
     )
     return data - noise, of_data - of_noise
+
+
+def straight_plan(solver: TableSolver, linear: ProbabilityPath, path: ProbabilityPath, times: Tensor) -> Plan:
+    """The table on a path that a solver's table of the linear path's velocities is.
+
+    On a path that knows velocities alone it is the solver's own. Where the velocity at the last time, σ = 0, is asked
+    for and cannot be told from the data prediction, the table ends inside by the path's margin, or half of a last step
+    that is shorter, and the flow from there is x1 = α(1)·½·(y/α + D(y)) up to O(σ⁴), as `encoding` has it.
+
+    Args:
+        solver: A table of velocities.
+        linear: The linear path.
+        path: Any path.
+        times: The grid, `(N+1,)`.
+    """
+    if Prediction.DATA not in path.provides:
+        return solver.plan(path, times)
+    plan = solver.plan(linear, clock(path, times)[0])
+    if straight_space(path) is not Prediction.DATA or all(plan.state_times[j] < 1.0 for j in plan.evaluated):
+        return straightened(plan, path, times)
+    middle = float(times[-2] + times[-1]) / 2
+    stop = max(path.span(Prediction.DATA, ())[1], middle)  # type: ignore[attr-defined]
+    inside = torch.cat([times[:-1], times.new_tensor([stop])])
+    table = straightened(solver.plan(linear, clock(path, inside)[0]), path, inside)
+    last, (alpha, end) = len(table.rows), levels(path, torch.stack([inside[-1], times[-1]]))[0].tolist()
+    closing = Row(float(times[-1]), ((last, end / alpha / 2),), ((last, end / 2),))
+    return evolve(table, rows=(*table.rows[:-1], evolve(table.rows[-1], accepted=False), closing))
 
 
 def straightened(plan: Plan, path: ProbabilityPath, times: Tensor, space: Prediction | None = None) -> Plan:

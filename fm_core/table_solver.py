@@ -33,12 +33,32 @@ def _kinds(names: Sequence[str]) -> tuple[Prediction, ...]:
     return tuple(map(as_prediction, names))
 
 
+@frozen
+class _OnChecked:
+    """A coefficient function that is given checked grids alone; what else it has is still there."""
+
+    function: Callable[[ProbabilityPath, Tensor], Plan]
+
+    def __call__(self, path: ProbabilityPath, times: Any) -> Plan:
+        return self.function(path, check_times(times))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "function":  # a copy has none yet
+            raise AttributeError(name)
+        return getattr(self.function, name)
+
+
+def _on_checked(function: Callable[[ProbabilityPath, Tensor], Plan]) -> _OnChecked:
+    return function if isinstance(function, _OnChecked) else _OnChecked(function)
+
+
 @frozen(eq=False)
 class TableSolver:
     """Makes a coefficient function a `Solver`.
 
     Args:
-        plan: `plan(path, times) -> Plan`, with times float64 `(N+1,)` on the CPU, strictly monotone. A plan that goes
+        plan: `plan(path, times) -> Plan`, with times float64 `(N+1,)` on the CPU, strictly monotone, in [0, 1]: called
+            with anything, it is given such times, or raises `TimeError`. A plan that goes
             on beyond them to t = 1 closes the run itself, in place of the data prediction.
         space: The kind of prediction that the plan uses; None where that depends on the path.
         order: Order of convergence (weak order for a stochastic table).
@@ -55,7 +75,7 @@ class TableSolver:
         provenance: Where the table comes from: for one that was fitted to what, and how well.
     """
 
-    plan: Callable[[ProbabilityPath, Tensor], Plan]
+    plan: Callable[[ProbabilityPath, Tensor], Plan] = attribute(converter=_on_checked)
     space: Prediction | None = attribute(default=None, converter=converters.optional(as_prediction), kw_only=True)
     order: int = attribute(kw_only=True, validator=validators.ge(1))
     evals_per_step: int = attribute(default=1, kw_only=True, validator=validators.ge(1))
@@ -109,16 +129,12 @@ class TableSolver:
         return plan.rebase(field.path, field.native)
 
     def _require_network(self, field: Field) -> None:
-        from fm_core.compat import Problem
+        from fm_core.calibration.guided import warn_of_other_guidance
+        from fm_core.compat import made_for
 
-        if self.predicts and tuple(field.model.predicts) != self.predicts:
-            there, here = (" and ".join(kinds) for kinds in (self.predicts, field.model.predicts))
-            problem = Problem(
-                "this table was made for another network",
-                f"this network predicts {here}, and that one predicted {there}: its weights mean nothing here",
-                "calibrate this pipeline: fm.calibrate(pipe, …, nfe=…), or choose solver='auto'",
-            )
-            raise CompatError([problem])
+        if found := list(made_for(self, field.model.predicts, field.path)):
+            raise CompatError(found)
+        warn_of_other_guidance(self.provenance, field.guidances)
 
     def solve(
         self,

@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 from attrs import evolve, field as attribute, frozen
 from torch import Tensor
 
-from fm_core.errors import CompatError, ShapeError
+from fm_core.errors import ArgumentError, CompatError, ShapeError
 from fm_core.field import Field
+from fm_core.levels import levels
 from fm_core.plan import Plan
 from fm_core.shapes import check_batch, time_dtype
 
@@ -45,12 +47,14 @@ class Transitions:
         first: First state y_0, shape `(B, *D)`.
         states: The states made by noisy rows, shape `(R, B, *D)`.
         log_prob: Log-probability of each given the states before it, shape `(B, R)`, in nats.
+        levels: α and σ of the path at every state of the plan, float64 `(2, S+1)`; None where they are not known.
     """
 
     plan: Plan
     first: Tensor
     states: Tensor
     log_prob: Tensor
+    levels: Tensor | None = None
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -63,15 +67,31 @@ class Transitions:
         return tuple(self.plan.rows[s].t for s in self.rows)
 
     def select(self, samples: Any) -> Transitions:
-        """Those of some samples, by a slice or index tensor: a minibatch."""
-        return evolve(self, first=self.first[samples], states=self.states[:, samples], log_prob=self.log_prob[samples])
+        """Those of some samples, by a slice, list or index tensor: a minibatch.
+
+        Raises:
+            ShapeError: If they are no samples of this run, or a single one's bare number.
+        """
+        try:
+            log_prob = self.log_prob[samples]
+        except (IndexError, TypeError) as error:
+            raise ShapeError(f"select takes samples of these {len(self.first)}; got {samples!r}: {error}") from error
+        if log_prob.ndim != 2:
+            raise ShapeError(f"select keeps the batch: give a slice or a list, as in select([{samples!r}])")
+        return evolve(self, first=self.first[samples], states=self.states[:, samples], log_prob=log_prob)
 
 
 @frozen(eq=False)
 class Recorder:
-    """Collects the transitions of one run: `start` before it, then called as its `on_noise`."""
+    """Collects the transitions of one run: `start` before it, then called as its `on_noise`.
+
+    Args:
+        plan: The table that is run.
+        path: The path that it was made for.
+    """
 
     plan: Plan
+    path: Any = None
     _first: list[Tensor] = attribute(factory=list, init=False)
     _kept: list[Tensor] = attribute(factory=list, init=False)
     _log_prob: list[Tensor] = attribute(factory=list, init=False)
@@ -87,7 +107,8 @@ class Recorder:
 
     def transitions(self) -> Transitions:
         """What was collected."""
-        return Transitions(self.plan, self._first[0], torch.stack(self._kept), torch.stack(self._log_prob, 1))
+        kept, log_prob = torch.stack(self._kept), torch.stack(self._log_prob, 1)
+        return Transitions(self.plan, self._first[0], kept, log_prob, _levels(self.path, self.plan))
 
 
 def joined(parts: Sequence[Transitions]) -> Transitions:
@@ -97,6 +118,7 @@ def joined(parts: Sequence[Transitions]) -> Transitions:
         torch.cat([part.first for part in parts]),
         torch.cat([part.states for part in parts], 1),
         torch.cat([part.log_prob for part in parts]),
+        parts[0].levels,
     )
 
 
@@ -148,11 +170,18 @@ def transition_log_prob(
         Log-probabilities, shape `(B, R)`, or `(B, len(only))` in the order asked for.
 
     Raises:
+        ArgumentError: For what are no transitions, or no places of them.
         ShapeError: If there is no such transition, or the condition has another batch.
+        CompatError: If the pipeline's path has other noise levels than the run's.
         TimeError: If the network's predictions do not determine those of the table.
     """
+    if not isinstance(transitions, Transitions):
+        raise ArgumentError(
+            f"transitions are what pipe.sample(…, log_prob=True).transitions holds; got {type(transitions).__name__}"
+        )
+    _require_same_levels(pipeline.path, transitions)
     count = len(transitions.states)
-    chosen = list(range(count)) if only is None else list(only)
+    chosen = list(range(count)) if only is None else _places(only)
     if any(not 0 <= i < count for i in chosen):
         raise ShapeError(f"only= names transitions 0 … {count - 1} of this run; got {chosen}")
     check_batch(cond, len(transitions.first), "cond")
@@ -165,6 +194,33 @@ def transition_log_prob(
         z = (transitions.states[i] - run.mean(rows[i])) / plan.rows[rows[i]].noise
         found[i] = _log_density(z, plan.rows[rows[i]].noise)
     return torch.stack([found[i] for i in chosen], 1)
+
+
+def _places(only: Iterable[int]) -> list[int]:
+    chosen = list(only) if isinstance(only, Iterable) and not isinstance(only, str | bytes) else None
+    if chosen is None or any(isinstance(i, bool) or not isinstance(i, Integral) for i in chosen):
+        raise ArgumentError(f"only= lists places of transitions, whole numbers as in only=[0, 3]; got {only!r}")
+    return [int(i) for i in chosen]
+
+
+def _levels(path: Any, plan: Plan) -> Tensor | None:
+    """α and σ at the times of a plan's states, float64 `(2, S+1)`; None for a path without."""
+    if not callable(getattr(path, "alpha", None)) or not callable(getattr(path, "sigma", None)):
+        return None
+    return torch.stack(levels(path, torch.tensor(plan.state_times, dtype=torch.float64))).detach()
+
+
+def _require_same_levels(path: Any, transitions: Transitions) -> None:
+    here = None if transitions.levels is None else _levels(path, transitions.plan)
+    if here is None or torch.allclose(here, transitions.levels, rtol=1e-5, atol=1e-7):  # type: ignore[arg-type]
+        return
+    from fm_core.compat import Problem
+
+    why = (
+        "the weights of a table are those of one path: on another its means are not those of the states that were drawn"
+    )
+    fix = "take the log-probabilities on the path of the run: pipe.replace(path=…)"
+    raise CompatError([Problem("these transitions were drawn on a path with other noise levels", why, fix)])
 
 
 @frozen(eq=False)

@@ -7,6 +7,7 @@ them all. The choice looks at the number of steps, and at whether the path's vel
                                               8                Adams PC-4    short at the data
                                               up to 14         Adams PC-4    short at both ends
                                               more             Adams PC-5    the same
+    velocity alone (icfm)                     as for velocities to both ends, on the path's own clock
     others (VP, VE, EDM)                      up to 7          Adams PC-2    short at both ends, above all the source
                                               more             Adams PC-3    the same
 

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from fm_core import Plan, Prediction, ProbabilityPath, Solver, TableSolver, TimeGrid, build
-from fm_core.straight import clock, straight_space, straightened, times_of_clock
+from fm_core.straight import clock, straight_plan, straight_space, times_of_clock
 
 __all__ = ["AutoGrid", "StraightGrid", "auto", "auto_plan", "choice", "straight"]
 
@@ -57,12 +57,13 @@ def _built(kind: str, name: str, options: tuple[tuple[str, Any], ...] = ()) -> A
 
 
 def _linear_plan(solver: TableSolver, path: ProbabilityPath, times: Tensor) -> Plan:
-    plan = solver.plan(_built("path", "linear"), clock(path, times)[0])
-    return straightened(plan, path, times)
+    return straight_plan(solver, _built("path", "linear"), path, times)
 
 
 def straight(solver: Solver) -> TableSolver:
     """A table of the linear path's velocities, on every Gaussian path: in straight coordinates.
+
+    On a path that knows velocities alone (`icfm`) it is the table itself.
 
     Args:
         solver: Such a table: any Runge–Kutta or Adams method.
@@ -89,6 +90,8 @@ class StraightGrid:
 
     def times(self, path: ProbabilityPath, steps: int, span: tuple[float, float] = (0.0, 1.0)) -> Tensor:
         """Grid of `steps` steps over `span`, `(steps + 1,)`, float64."""
+        if Prediction.DATA not in path.provides:  # no noise levels: the linear path's clock is the nearest thing
+            return self.grid.times(_built("path", "linear"), steps, span)
         ends = torch.tensor(span, dtype=torch.float64)
         low, high = clock(path, ends)[0].tolist()
         tau = self.grid.times(_built("path", "linear"), steps, (low, high))
@@ -109,7 +112,7 @@ def auto_plan(path: ProbabilityPath, times: Tensor) -> Plan:
     """The table that is chosen for path and number of steps, on any grid.
 
     Args:
-        path: Gaussian path.
+        path: Gaussian path, or one that knows velocities alone.
         times: Grid, float64, `(N+1,)`, strictly monotone.
     """
     return _linear_plan(choice(path, len(times) - 1)[0], path, times)

@@ -7,7 +7,7 @@ References:
 from __future__ import annotations
 
 from fm_core import Prediction, TableSolver
-from fm_plugins.multistep.history import Multistep
+from fm_plugins.multistep.history import HIGHEST, Multistep
 
 __all__ = ["adams_bashforth", "adams_pc"]
 
@@ -35,14 +35,17 @@ def adams_pc(order: int = 3, *, correct_last: bool = False, start: str = "rising
     The corrector goes through the velocity at the predicted state, which is not asked again at the corrected one.
 
     Args:
-        order: Order k ≥ 2 of the corrector, and of the whole up to 3 with rising orders at the start.
+        order: Order k, 2 to 8, of the corrector, and of the whole up to 3 with rising orders at the start.
         correct_last: Whether the last state is corrected too, for one more evaluation.
         start: "rising" orders, by which the global order is at most 3, or "single_step" (k ≤ 4).
 
     References:
         Hairer, Nørsett & Wanner 1993, III.1, equation 1.9. https://doi.org/10.1007/978-3-540-78862-1
     """
-    if order < 2:
-        raise ValueError(f"the corrector has an order of at least 2; got {order}; adams_bashforth(1) is Euler's method")
+    if not 2 <= order <= HIGHEST:
+        raise ValueError(
+            f"the corrector has an order from 2 to {HIGHEST}; got {order}. adams_bashforth(1) is Euler's method; "
+            "above, weights alternate in sign and grow"
+        )
     table = Multistep(Prediction.VELOCITY, "t", order - 1, corrector=order, correct_last=correct_last, start=start)
     return TableSolver(table, space=Prediction.VELOCITY, order=order)

@@ -9,6 +9,7 @@ is only predicted; the network is asked there, and c nodes, the new one among th
 p_{n+1} is not asked again at the corrected state: it is history from then on, and a step costs one call. The error of
 the predicted state enters with a factor h, so predictor order k and corrector order k + 1 make order k + 1 in all. The
 last state is not corrected unless asked, since p_N would serve nothing else; its own error is of order k + 1 anyway.
+Nor is a state of noise that a coarse step reaches, in which σ/α falls more than eightfold.
 
 Noise. An interpolation of order 2 in the drift and fresh noise of the exact variance have weak order 2 for additive
 noise, whose size knows no state: with `Z_n = X_n − (h/2)·f_{n−1}` the two-step rule `X_{n+1} = X_n + h·(3/2·f_n −
@@ -35,7 +36,7 @@ from fm_core.prediction import as_prediction
 from fm_plugins.multistep.integrals import SPACES, VARIABLES, Clock
 from fm_plugins.multistep.rows import Weights, table_row, total
 from fm_plugins.multistep.shortcut import SHORTCUTS, Shortcut, shortened
-from fm_plugins.multistep.stages import SingleStep, Tau, stage_nodes, tau_squared
+from fm_plugins.multistep.stages import SingleStep, Tau, check_tau, stage_nodes, tau_squared
 
 __all__ = ["HIGHEST", "Multistep"]
 
@@ -70,7 +71,7 @@ class Multistep:
     correct_last: bool = field(default=False, kw_only=True)
     start: str = field(default="rising", validator=validators.in_(("rising", "single_step")), kw_only=True)
     shortcut: Shortcut | None = field(default=None, validator=validators.in_(SHORTCUTS), kw_only=True)
-    tau: Tau = field(default=0.0, kw_only=True)
+    tau: Tau = field(default=0.0, kw_only=True, validator=check_tau)
 
     def __attrs_post_init__(self) -> None:
         if self.start == "single_step":
@@ -128,7 +129,7 @@ class Multistep:
         if not corrects:
             return explicit, {}
         implicit = range(n + 1, n + 1 - min(self.corrector, n + 2, left + 1), -1)
-        if n + 1 not in clock.usable(implicit, n, n + 1):
+        if clock.coarse(n, n + 1) or n + 1 not in clock.usable(implicit, n, n + 1):
             return explicit, {}
         return explicit, self._interpolated(clock, n, implicit)
 

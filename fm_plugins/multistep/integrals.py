@@ -60,6 +60,7 @@ Array = NDArray[np.float64]
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANEL = 2.0
+_COARSE = math.log(8.0)
 _FAR = 64.0
 """e^{−64}·64^5 is below float64's rounding of 1."""
 
@@ -130,6 +131,14 @@ class Clock:
         if not finite:
             return list(nodes[:1])
         return finite if math.isfinite(self.value[j]) or self._integrable(i, j) else finite[:1]
+
+    def coarse(self, i: int, j: int) -> bool:
+        """Whether σ/α falls so far in a step of noise that later predictions must not weigh in it.
+
+        They weigh with some share of σ_i/α_i, and what they have changed by is wrong by that share of the noise that
+        was, of which little should be left. A flow begins with such a step: from t = 10⁻³, where σ/α is 999.
+        """
+        return self.space is Prediction.NOISE and _COARSE < self.log_ratio[j] - self.log_ratio[i] < math.inf
 
     def weights(self, i: int, j: int, nodes: Sequence[int], tau2: float = 0.0) -> Weights:
         """Weights of the predictions at `nodes` in the step from time i to time j.

@@ -4,7 +4,8 @@
 whatever the grid: (3, −1)/2, (23, −16, 5)/12, (55, −59, 37, −9)/24. The linear part is exact; the weights take σ/α for
 linear in the step's number, so the order is 2 on smooth grids however many N_j there are. iPNDM starts with rising
 orders; PNDM with three pseudo-Runge–Kutta steps of four evaluations, `N̄ = (N_1 + 2·N_2 + 2·N_3 + N_4)/6` with every
-stage reached by the transfer from x_t, at the middle of the step in t and at its end.
+stage reached by the transfer from x_t, at the middle of the step in t and at its end. A step in which σ/α falls more
+than eightfold, as the first one of a flow, is left to the history: there the average means nothing.
 
 References:
     Liu et al. 2022, PNDM, equations 9, 12, 13. https://arxiv.org/abs/2202.09778
@@ -47,7 +48,7 @@ def pndm_plan(order: int, runge_kutta: bool, path: ProbabilityPath, times: Tenso
     state = 0
     for n in range(steps):
         asked.append(state)
-        if runge_kutta and n < order - 1:
+        if runge_kutta and n < order - 1 and not clock.coarse(n, n + 1):
             stages = [state]
             for source, place in _STAGES:
                 at = n + 1 if place == 2 else steps + 1 + n
@@ -90,6 +91,8 @@ def ipndm(order: int = 4) -> TableSolver:
 
 def pndm() -> TableSolver:
     """PNDM (F-PNDM): three pseudo-Runge–Kutta steps of four evaluations, then one evaluation per step.
+
+    Where σ/α falls more than eightfold in one of the three, that step is iPNDM's, at one evaluation.
 
     References:
         Liu et al. 2022, Algorithm 2. https://arxiv.org/abs/2202.09778

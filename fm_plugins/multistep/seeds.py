@@ -3,6 +3,8 @@
 SEEDS-2 on noise with τ = 1 and r = ½: a stage `u = (α_1/α_t)·x_t − 2σ_1·(e^{h/2} − 1)·N(x_t) − σ_1·√(e^h − 1)·z_1`, and
 `x_s = (α_s/α_t)·x_t − 2σ_s·(e^h − 1)·N(u) − σ_s·(√(e^{2h} − e^h)·z_1 + √(e^h − 1)·z_2)`.
 
+On noise, τ is less where σ/α more than halves in a step (`stages.tau_squared`); on data it is as asked on any grid.
+
 References:
     Gonzalez et al. 2023. https://arxiv.org/abs/2305.14267
 """

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
 
 import torch
 from attrs import field, frozen, validators
@@ -28,7 +30,7 @@ from fm_plugins.multistep.integrals import SPACES, VARIABLES, Clock
 from fm_plugins.multistep.rows import Weights, table_row, total
 from fm_plugins.multistep.shortcut import SHORTCUTS, Shortcut, shortened
 
-__all__ = ["SingleStep", "Tau", "stage_nodes", "tau_squared"]
+__all__ = ["SingleStep", "Tau", "check_tau", "stage_nodes", "tau_squared"]
 
 Tau = float | Callable[[float], float]
 """τ of a step: a number, or a function of λ = log(α/σ) where the step begins."""
@@ -38,11 +40,40 @@ def _as_nodes(nodes: Iterable[float]) -> tuple[float, ...]:
     return tuple(map(float, nodes))
 
 
+def check_tau(instance: object, attribute: Any, tau: Tau) -> None:
+    """A validator of τ.
+
+    Raises:
+        ValueError: For a number that is negative or not finite.
+    """
+    if not callable(tau) and not 0.0 <= tau < math.inf:
+        raise ValueError(f"tau is a number ≥ 0 (0 is the ODE, 1 the reverse-time SDE) or a function of λ; got {tau!r}")
+
+
+def check_nodes(instance: object, attribute: Any, nodes: tuple[float, ...]) -> None:
+    """A validator of the nodes of stages.
+
+    Raises:
+        ValueError: If they do not rise inside (0, 1).
+    """
+    if not all(before < after for before, after in pairwise((0.0, *nodes, 1.0))):
+        raise ValueError(f"the nodes of stages rise inside (0, 1), each at a place of its own; got {nodes}")
+
+
 def tau_squared(tau: Tau, clock: Clock, i: int, j: int) -> float:
-    """τ² of a step; none to where there is no noise left, whose state is the data."""
+    """τ² of a step; none to where there is no noise left, whose state is the data.
+
+    A noise prediction that stands still over a step in which ρ = σ/α falls from ρ_i to ρ_j leaves the variance
+    ρ_j² + τ²·(1 + τ²)·(ρ_i − ρ_j)² in x/α in place of ρ_j²: on coarse grids that is the noise of ρ_i over again. So in
+    noise τ ≤ (ρ_j/(ρ_i − ρ_j))², by which the excess is at most 1 + τ² of what should be left, and the less the coarser
+    the step. Steps with ρ_i ≤ 2·ρ_j are as asked for τ ≤ 1, and any τ keeps the marginals.
+    """
     if clock.space is Prediction.VELOCITY or clock.sigma[j] == 0.0:
         return 0.0
-    return float(tau(float(clock.log_ratio[i])) if callable(tau) else tau) ** 2
+    asked = float(tau(float(clock.log_ratio[i])) if callable(tau) else tau)
+    if clock.space is Prediction.NOISE and asked:
+        asked = min(asked, math.expm1(max(clock.log_ratio[j] - clock.log_ratio[i], 1e-9)) ** -2)
+    return asked**2
 
 
 def stage_nodes(order: int) -> tuple[float, ...]:
@@ -73,12 +104,10 @@ class SingleStep:
 
     space: Prediction = field(converter=as_prediction, validator=validators.in_(SPACES))
     variable: str = field(validator=validators.in_(VARIABLES))
-    nodes: tuple[float, ...] = field(
-        converter=_as_nodes, validator=validators.deep_iterable(validators.and_(validators.gt(0.0), validators.lt(1.0)))
-    )
+    nodes: tuple[float, ...] = field(converter=_as_nodes, validator=check_nodes)
     used: tuple[int, ...] | None = field(default=None, kw_only=True)
     shortcut: Shortcut | None = field(default=None, kw_only=True, validator=validators.in_(SHORTCUTS))
-    tau: Tau = field(default=0.0, kw_only=True)
+    tau: Tau = field(default=0.0, kw_only=True, validator=check_tau)
 
     def __call__(self, path: ProbabilityPath, times: Tensor) -> Plan:
         """The table on a grid, float64 `(N+1,)`, with `len(nodes) + 1` rows a step where v is finite."""

@@ -44,7 +44,7 @@ class Tableau:
         b: Weights of the stages in the step.
 
     Raises:
-        ValueError: If the tableau is not explicit, rows and weights differ in number, or Σ b ≠ 1.
+        ValueError: If the tableau is not explicit or not finite, rows and weights differ in number, or Σ b ≠ 1.
     """
 
     a: tuple[tuple[float, ...], ...] = field(converter=_rows)
@@ -56,6 +56,8 @@ class Tableau:
                 raise ValueError(
                     f"row {i} of an explicit tableau holds {i} weights, a_{i}0 … a_{i}{i - 1}; got {len(row)}: {row}"
                 )
+        if not all(math.isfinite(entry) for row in (*self.a, self.b) for entry in row):
+            raise ValueError(f"the entries of a tableau are finite numbers; got a = {self.a} and b = {self.b}")
         if len(self.a) != len(self.b) or not self.b:
             raise ValueError(
                 f"a tableau has as many rows as weights, at least one; got {len(self.a)} rows and {len(self.b)} weights"

@@ -75,6 +75,34 @@ def test_the_data_end_is_solved_for_the_state_not_just_scaled():
     assert _round_trip(_pipe("vp", "noise", "rk4"), steps=60) < 5e-5
 
 
+def test_a_run_that_goes_on_to_the_data_by_itself_is_turned_round_to_its_order():
+    """On VP `auto` reaches σ = 0, where encoding cannot begin: taken for a closing, that end would leave σ²/2, 1e-4."""
+    pipe = _pipe("vp", "noise", "auto")
+    coarse, fine = (_round_trip(pipe, steps=n) for n in (40, 160))
+    assert fine < 3e-6
+    assert math.log2(coarse / fine) / 2 > 2.7
+    assert pipe.encode(X1, steps=40).nfe == 41
+
+
+@pytest.mark.parametrize("solver", ["ddim", "unipc", "auto"])
+def test_the_first_state_inside_is_where_the_flow_comes_by_to_fourth_order(solver):
+    """For Gaussian data standard deviations flow as √(α²v + σ²)."""
+    mean, variance = torch.tensor([[1.0, -2.0]], dtype=torch.float64), 0.25
+    data = GaussianMixture([[1.0, -2.0]], 0.5)
+    x1, schedule = data(8, torch.Generator().manual_seed(1)).double(), fm.build("path", "vp").schedule
+    left, levels = [], []
+    for margin in (0.04, 0.02):
+        path = fm.GaussianPath(schedule, margin=margin)
+        pipe = fm.compose(path=path, model=data.model(path, "noise"), solver=solver)
+        first = pipe.encode(x1, steps=3, trajectory=True).trajectory[0]
+        t = torch.tensor(1 - margin, dtype=torch.float64)
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        flow = alpha * mean + (x1 - mean) * (alpha.square() + sigma.square() / variance).sqrt()
+        left.append(float((first - flow).norm()))
+        levels.append(float(sigma))
+    assert math.log(left[0] / left[1]) / math.log(levels[0] / levels[1]) > 3.7
+
+
 def test_calls_are_counted_and_a_budget_is_kept_with_the_ends():
     for path, solver, ends in (("linear", "heun", 0), ("vp", "heun", 1), ("linear", "ddim", 2)):
         pipe = _pipe(path, "velocity", solver)

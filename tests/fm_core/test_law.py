@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 import fm_core as fm
 from fm_core import GaussianPath, Plan, Prediction, Row
 from fm_core.executing import execute
+from fm_core.field import Field
 from fm_core.law import output_law, state_laws
 from fm_core.testing import GaussianMixture
 
@@ -72,6 +74,75 @@ def test_directions_are_independent_of_each_other_and_keep_their_shape(path: Gau
     for i in range(2):
         alone = output_law(plan, path, float(MEAN[i]), float(VARIANCE[i]))
         assert torch.equal(torch.stack([mean[i, 1], variance[i, 1]]), torch.stack(alone))
+
+
+def test_a_covariance_is_the_law_in_its_eigenbasis(path: GaussianPath) -> None:
+    plan, covariance = noisy_plan("data"), torch.tensor([[0.4, 0.1], [0.1, 0.3]], dtype=torch.float64)
+    v, basis = torch.linalg.eigh(covariance)
+    m, spread = output_law(plan, path, basis.T @ MEAN, v)
+    mean, whole = output_law(plan, path, MEAN, covariance=covariance.tolist())
+    torch.testing.assert_close(mean, basis @ m, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(whole, basis @ spread.diag() @ basis.T, rtol=1e-12, atol=1e-12)
+    mean, whole = output_law(plan, path, MEAN, covariance=VARIANCE.diag())
+    m, spread = output_law(plan, path, MEAN, VARIANCE)
+    torch.testing.assert_close(torch.stack([mean, whole.diag()]), torch.stack([m, spread]), rtol=1e-12, atol=1e-12)
+    assert abs(float(whole[0, 1])) < 1e-12
+
+
+def test_a_covariance_and_a_start_of_another_are_those_of_many_draws(paths: dict[str, GaussianPath]) -> None:
+    """A start whose axes are not the data's: the first state's noise turns on the way."""
+    path, plan, n = paths["linear"], noisy_plan("data"), 200_000
+    covariance = torch.tensor([[0.4, 0.25], [0.25, 0.3]], dtype=torch.float64)
+    begin = torch.tensor([0.2, 0.4], dtype=torch.float64)
+    spread = torch.tensor([[1.0, -0.6], [-0.6, 0.8]], dtype=torch.float64)
+
+    def data(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = path.alpha(t[0]), path.sigma(t[0])
+        gain = alpha * covariance @ torch.linalg.inv(alpha**2 * covariance + sigma**2 * torch.eye(2).double())
+        return MEAN + (x - alpha * MEAN) @ gain.T
+
+    z = torch.randn(n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = begin + z @ torch.linalg.cholesky(spread).T
+    field = Field(fm.Model(data, predicts="data"), path)
+    x = execute(plan, field, x, generator=torch.Generator().manual_seed(1))
+    mean, whole = output_law(plan, path, MEAN, covariance=covariance, start=(begin, spread))
+    torch.testing.assert_close(x.mean(0), mean, rtol=0, atol=0.02)
+    torch.testing.assert_close(x.T.cov(), whole, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        (
+            {"variance": [[0.4, 0.1], [0.1, 0.3]]},
+            fm.ShapeError,
+            r"got shape \(2, 2\)\. A matrix is given as covariance=",
+        ),
+        ({"mean": 0.0, "variance": torch.eye(2)}, fm.ShapeError, "A matrix is given as covariance="),
+        ({"variance": [0.1, 0.2, 0.3]}, fm.ShapeError, r"got shape \(3,\)"),
+        ({"variance": -1.0}, fm.DataError, "finite and ≥ 0"),
+        ({"variance": math.nan}, fm.DataError, "finite and ≥ 0"),
+        ({"variance": [0.1, 0.2], "start": (0.0, -1.0)}, fm.DataError, "variance of the first state"),
+        ({"covariance": [[1.0, 2.0], [2.0, 1.0]]}, fm.DataError, "along some direction"),
+        ({"covariance": [[1.0, 2.0], [0.0, 1.0]]}, fm.DataError, "symmetric"),
+        ({"covariance": [[math.nan, 0.0], [0.0, 1.0]]}, fm.DataError, "symmetric and finite"),
+        ({"covariance": [1.0, 2.0]}, fm.ShapeError, r"\(D, D\)"),
+        ({}, fm.ArgumentError, "one of the two"),
+        ({"variance": 1.0, "covariance": [[1.0]]}, fm.ArgumentError, "one of the two"),
+    ],
+)
+def test_what_is_no_variance_is_refused(paths: dict[str, GaussianPath], given: Any, error: Any, says: str) -> None:
+    with pytest.raises(error, match=says):
+        output_law(noisy_plan("data"), paths["linear"], **{"mean": [0.0, 1.0], **given})
+
+
+def test_data_without_spread_are_refused_where_nothing_is_known_of_them(paths: dict[str, GaussianPath]) -> None:
+    plan = fm.build("solver", "heun").plan(paths["linear"], torch.linspace(0, 1, 4, dtype=torch.float64))
+    with pytest.raises(fm.DataError, match=r"asks for the velocity at t = 1, .* variance > 0"):
+        output_law(plan, paths["linear"], 1.0, 0.0)
+    plan = fm.build("solver", "euler").plan(paths["linear"], torch.linspace(0, 1, 4, dtype=torch.float64))
+    mean, variance = output_law(plan, paths["linear"], 1.0, 0.0)
+    assert (float(mean), float(variance)) == pytest.approx((1.0, 0.0), abs=1e-12)
 
 
 def test_laws_of_the_trajectory_are_at_the_accepted_states(path: GaussianPath) -> None:

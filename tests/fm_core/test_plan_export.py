@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from typing import Any
@@ -103,12 +104,46 @@ def test_real_plans_survive_json(solver):
         (lambda table: table | {"rows": [table["rows"][0] | {"states": [[0.5, 1.0]]}]}, "an index is a whole number"),
         (lambda table: table | {"rows": [table["rows"][0] | {"states": [[7, 1.0]]}]}, "uses index 7"),
         (lambda table: table | {"rows": [table["rows"][0] | {"states": 3}]}, "this JSON is no plan"),
+        (
+            lambda table: table | {"rows": [table["rows"][0] | {"states": [], "predictions": []}]},
+            "uses no state and no prediction",
+        ),
+        (lambda table: table | {"rows": [table["rows"][0] | {"states": [[0, math.nan]]}]}, "finite numbers; got nan"),
+        (lambda table: table | {"rows": [table["rows"][0] | {"noise": "a"}]}, "finite numbers; got 'a'"),
+        (lambda table: table | {"rows": [table["rows"][0] | {"accepted": 1}]}, "accepted is true or false"),
+        (lambda table: table | {"t0": None}, "finite numbers; got None"),
     ],
 )
 def test_json_that_is_no_plan_is_refused(change, says):
+    """By numpy's reader as by `from_json`: it would give numbers that are none, or a bare KeyError."""
     changed = change(json.loads(_plan("euler")[0].to_json()))
+    text = changed if isinstance(changed, str) else json.dumps(changed)
     with pytest.raises(fm.SavedFileError, match=says):
-        fm.Plan.from_json(changed if isinstance(changed, str) else json.dumps(changed))
+        fm.Plan.from_json(text)
+    if says != "no plan: ":  # the space, of which numpy knows nothing
+        with pytest.raises(fm.SavedFileError, match=says):
+            list(run_numpy(text, lambda x, t: x, np.ones((1, 2))))
+
+
+@pytest.mark.parametrize("text", [None, 5, ["{}"]])
+def test_what_is_no_text_is_refused(text):
+    with pytest.raises(fm.ArgumentError, match=r"the text that plan\.to_json"):
+        fm.Plan.from_json(text)
+    with pytest.raises(fm.ArgumentError, match=r"the text that plan\.to_json"):
+        list(run_numpy(text, lambda x, t: x, np.ones((1, 2))))
+
+
+def test_states_may_be_lists_and_the_text_bytes():
+    plan, _ = _plan("euler")
+    as_array = list(run_numpy(plan, lambda x, t: -x, np.array([[1.0, 2.0]])))
+    as_lists = list(run_numpy(plan.to_json().encode(), lambda x, t: -x, [[1.0, 2.0]]))
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(as_array, as_lists, strict=True))
+
+
+@pytest.mark.parametrize("digits", [-1, 0, "a", 2.0, True])
+def test_digits_of_a_description_are_at_least_one(digits):
+    with pytest.raises(fm.ArgumentError, match="digits is a whole number ≥ 1"):
+        _plan("euler")[0].describe(digits=digits)
 
 
 def test_too_little_noise_is_refused():

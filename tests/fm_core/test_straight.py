@@ -108,3 +108,20 @@ def test_a_schedule_without_closed_forms_is_inverted_by_bisection(
     bare = without_closed_forms(paths["cosine"])
     tau = torch.tensor([0.0, 0.25, 0.5, 0.9, 1.0], dtype=torch.float64)
     assert torch.allclose(times_of_clock(bare, tau), times_of_clock(paths["cosine"], tau), atol=1e-9)
+
+
+@pytest.mark.parametrize(("solver", "within"), [("heun", 4e-4), ("rk4", 1e-5)])
+def test_tables_that_ask_at_the_end_stop_by_the_margin_where_data_say_nothing_there(solver: str, within: float) -> None:
+    """On VP the velocity at σ = 0 is 0/0 in data; the flow over the margin is told to fourth order all the same."""
+    path = fm.build("path", "vp")
+    pipe = fm.compose(path=path, model=MIXTURE.model(path, "noise"), solver="auto")
+    x0 = _noise(16)
+    fine = pipe.sample(x0=x0, steps=400).x
+    pipe = pipe.replace(solver={"name": "straight", "solver": {"kind": "solver", "name": solver}})
+    assert (pipe.sample(x0=x0, steps=160).x - fine).norm(dim=1).median() < within
+    pipe = pipe.replace(grid={"name": "straight", "grid": {"kind": "grid", "name": "beta", "alpha": 0.6, "beta": 0.6}})
+    drawn = pipe.sample(x0=x0, steps=100)
+    assert drawn.times[-1] == 1.0
+    assert len(drawn.times) == 101
+    assert drawn.nfe == 100 * pipe.solver.evals_per_step + 1
+    assert (drawn.x - fine).norm(dim=1).median() < within

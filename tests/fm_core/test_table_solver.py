@@ -63,3 +63,32 @@ def test_a_network_that_predicts_something_else_is_refused(paths: dict[str, Any]
     solver.prepare(MIXTURE.field(paths["linear"]), times)
     with pytest.raises(CompatError, match="predicts noise, and that one predicted velocity"):
         solver.prepare(MIXTURE.field(paths["linear"], "noise"), times)
+
+
+@pytest.mark.parametrize("name", ["heun", "unipc", "auto", "ddim", "ddpm", "pndm"])
+@pytest.mark.parametrize(
+    "times",
+    [[0.2, 0.9, 0.5], [0.2, 2.0], [0.2, float("nan"), 0.9], [0.5], [0.5, 0.5], [], "abc", None, [[0.2, 0.9]]],
+    ids=str,
+)
+def test_every_table_is_asked_for_on_a_grid_that_is_one(paths: dict[str, Any], name: str, times: Any) -> None:
+    with pytest.raises(fm.TimeError, match="times must"):
+        fm.build("solver", name).plan(paths["linear"], times)
+
+
+@pytest.mark.parametrize("name", ["heun", "unipc", "auto", "ddim", "ddpm", "pndm"])
+def test_a_grid_may_be_a_list_or_single_precision(paths: dict[str, Any], name: str) -> None:
+    plan = fm.build("solver", name).plan
+    expected = plan(paths["linear"], torch.tensor([0.125, 0.5, 0.875], dtype=torch.float64))
+    for times in ([0.125, 0.5, 0.875], torch.tensor([0.125, 0.5, 0.875])):
+        assert plan(paths["linear"], times) == expected
+
+
+def test_a_table_that_asks_for_what_its_path_gives_composes_with_every_path() -> None:
+    """`auto` on a path that knows velocities alone is Adams on them."""
+    model = fm.Model(lambda x, t: -x, predicts="velocity")
+    pipe = fm.compose(path="icfm", model=model, solver="auto")
+    x0 = torch.randn(6, 2, generator=make_generator(0), dtype=torch.float64)
+    out = pipe.sample(x0=x0, nfe=12)
+    assert out.nfe == 12
+    torch.testing.assert_close(out.x, x0 / torch.e, rtol=1e-4, atol=0)

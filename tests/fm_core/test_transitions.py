@@ -13,6 +13,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 import fm_core as fm
 from fm_core.testing import GaussianMixture
+from fm_core.transitions import joined
 
 MIXTURE = GaussianMixture([[2.0, -1.0], [-1.0, 0.5]], [0.5, 0.8])
 ETA = {"name": "ddim", "eta": 0.7}
@@ -198,3 +199,38 @@ def test_transitions_that_do_not_exist_are_named():
     pipe = _pipe("ddpm")
     with pytest.raises(fm.ShapeError, match=r"only= names transitions 0 … \d of this run; got \[99\]"):
         fm.transition_log_prob(pipe, _run(pipe).transitions, only=[99])
+
+
+@pytest.mark.parametrize("samples", [[100], "first", 3, torch.tensor([99])])
+def test_samples_that_are_none_of_the_run_are_refused(samples):
+    with pytest.raises(fm.ShapeError, match="select"):
+        _run(_pipe()).transitions.select(samples)
+
+
+def test_a_mask_selects_as_its_places_do():
+    steps, mask = _run(_pipe()).transitions, torch.zeros(10, dtype=torch.bool)
+    mask[[2, 5]] = True
+    assert torch.equal(steps.select(mask).states, steps.select([2, 5]).states)
+
+
+@pytest.mark.parametrize("only", ["a", 3, [0.5], [True], [None]])
+def test_places_that_are_no_numbers_are_refused(only):
+    pipe = _pipe()
+    with pytest.raises(fm.ArgumentError, match="only= lists places"):
+        fm.transition_log_prob(pipe, _run(pipe).transitions, only=only)
+
+
+def test_what_are_no_transitions_is_refused():
+    pipe = _pipe()
+    with pytest.raises(fm.ArgumentError, match=r"transitions are what .* holds; got Tensor"):
+        fm.transition_log_prob(pipe, _run(pipe).x)
+
+
+def test_transitions_of_another_path_are_refused():
+    """The table's weights are those of one schedule; on another the same states would get other probabilities."""
+    pipe = _pipe("ddpm", "linear")
+    steps = _run(pipe).transitions
+    torch.testing.assert_close(fm.transition_log_prob(pipe, steps), steps.log_prob, **EXACT)
+    for chosen in (steps, steps.select([0, 3]), joined([steps, steps])):
+        with pytest.raises(fm.CompatError, match="drawn on a path with other noise levels"):
+            fm.transition_log_prob(_pipe("ddpm", "cosine"), chosen)

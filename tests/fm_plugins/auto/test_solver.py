@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import fm_core as fm
 from fm_core import registry
 from fm_core.errors import BudgetError
+from fm_core.field import Field
 from fm_core.randomness import make_generator
 from fm_core.testing import GaussianMixture
 from fm_plugins.auto.solver import choice, straight
@@ -78,3 +80,15 @@ def test_a_budget_that_affords_nothing_is_refused() -> None:
 
 def test_it_is_saved_by_its_name() -> None:
     assert registry.to_config(fm.build("solver", "auto")) == {"name": "auto"}
+
+
+def test_where_velocities_are_all_there_is_it_is_adams_on_them() -> None:
+    """Independent coupling with a Gaussian around the line: no α, no σ, no data prediction."""
+    path = fm.build("path", "icfm")
+    times = fm.build("solver", "auto").grid.times(path, 12)
+    assert torch.equal(times, choice(path, 12)[1].grid.times(fm.build("path", "linear"), 12))
+    plan = fm.build("solver", "auto").plan(path, times)
+    assert plan == fm.build("solver", "adams_pc", order=4).plan(path, times)
+    field = Field(fm.Model(lambda x, t: -x, predicts="velocity"), path)
+    x = _noise()
+    torch.testing.assert_close(fm.build("solver", "auto").solve(field, x, times), x / math.e, rtol=1e-4, atol=0)

@@ -132,15 +132,65 @@ def test_stochastic_tables_refuse_to_invert(paths: dict[str, GaussianPath]) -> N
         ("dpm_solver", {"order": 4}, "orders 1, 2 and 3"),
         ("adams_bashforth", {"order": 0}, "order"),
         ("adams_bashforth", {"order": 4, "start": "single_step"}, "orders 1, 2 and 3"),
-        ("adams_pc", {"order": 1}, "at least 2"),
+        ("adams_pc", {"order": 1}, "from 2 to 8"),
+        ("adams_pc", {"order": 9}, "from 2 to 8"),
         ("deis", {"variable": "rho"}, "variable"),
         ("unipc", {"shortcut": "bh3"}, "shortcut"),
         ("ipndm", {"order": 5}, "1 to 4"),
         ("multistep", {"space": "velocity", "variable": "t", "shortcut": "bh1"}, "leave it out"),
         ("single_step", {"nodes": [1.5]}, "nodes"),
+        ("single_step", {"nodes": [0.5, 0.5]}, "each at a place of its own"),
+        ("single_step", {"nodes": [0.6, 0.3]}, "rise inside"),
+        ("seeds", {"tau": -1.0}, "tau is a number ≥ 0"),
+        ("sa_solver", {"tau": math.nan}, "tau is a number ≥ 0"),
+        ("sde_dpm_solver_pp", {"tau": math.inf}, "tau is a number ≥ 0"),
         ("sa_solver", {"tau": lambda _: 1.0, "band": (0.1, 1.0)}, "band"),
     ],
 )
 def test_options_that_make_no_solver_are_refused(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fm.build("solver", name, **options)
+
+
+NOISY = [
+    ("seeds", {"order": 1}),
+    ("seeds", {"order": 2}),
+    ("seeds", {"order": 3}),
+    ("seeds", {"tau": 0.5}),
+    ("pndm", {}),
+    ("unipc", {"space": "noise"}),
+    ("unipc", {"space": "noise", "order": 3}),
+]
+
+
+@pytest.mark.parametrize("steps", [3, 5, 10, 20])
+@pytest.mark.parametrize(("solver", "options"), NOISY, ids=str)
+def test_tables_of_the_noise_stay_near_the_data_however_coarse_the_grid(
+    paths: dict[str, GaussianPath], solver: str, options: dict[str, Any], steps: int
+) -> None:
+    """A flow's first step, from t = 10⁻³, has σ/α fall a hundredfold: a later prediction's share of it is garbage."""
+    mixture = GaussianMixture([[1.0, 0.0], [-1.0, 0.5]], [0.3, 0.2])
+    for path in (paths["linear"], paths["vp"], paths["ve"]):
+        pipe = fm.compose(path=path, model=mixture.model(path), solver=fm.build("solver", solver, **options))
+        x = pipe.sample((256, 2), steps=steps, seed=0, dtype=torch.float64).x
+        assert x.abs().max() < 2.7  # the data are within 2.1
+
+
+def test_tau_is_as_asked_where_noise_at_most_halves(paths: dict[str, GaussianPath]) -> None:
+    """SEEDS-1 on noise, `x_s = (α_s/α_t)·x_t − 2σ_s·(e^h − 1)·N − σ_s·√(e^{2h} − 1)·z`; less on coarser steps."""
+    path, solver = paths["linear"], fm.build("solver", "seeds", order=1)
+    for end, as_asked in ((0.6, True), (0.75, False)):
+        times = torch.tensor([0.5, end], dtype=torch.float64)
+        (row,) = solver.plan(path, times).rows
+        growth = end / (1 - end)
+        tau2 = 1.0 if as_asked else (growth - 1) ** -4
+        ((_, weight),) = row.predictions
+        assert weight == pytest.approx(-(1 + tau2) * (1 - end) * (growth - 1))
+        assert row.noise == pytest.approx((1 - end) * math.sqrt(tau2 * (growth**2 - 1)))
+
+
+def test_pseudo_runge_kutta_steps_are_left_out_only_where_they_mean_nothing(paths: dict[str, GaussianPath]) -> None:
+    solver = fm.build("solver", "pndm")
+    ratios = torch.tensor([100.0, 10.0, 2.0, 1.0, 0.5, 0.0], dtype=torch.float64)  # σ/α on the linear path
+    assert solver.plan(paths["linear"], 1 / (1 + ratios)).nfe == 1 + 4 + 4 + 1 + 1
+    assert solver.plan(paths["linear"], 1 / (1 + ratios[1:])).nfe == 3 * 4 + 1

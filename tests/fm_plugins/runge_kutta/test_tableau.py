@@ -113,7 +113,9 @@ def test_two_stages_of_order_two_are_one_family(c: float) -> None:
         ([[]], [0.5, 0.5], "1 rows and 2 weights"),
         ([], [], "0 rows and 0 weights"),
         ([[], [1.0]], [0.5, 0.6], r"sum to 1; got 1.1"),
-        ([[], [1.0]], [float("nan"), 0.5], r"sum to 1; got nan"),
+        ([[], [1.0]], [float("nan"), 0.5], "entries of a tableau are finite"),
+        ([[], [float("nan")]], [0.5, 0.5], "entries of a tableau are finite"),
+        ([[], [float("inf")]], [0.5, 0.5], "entries of a tableau are finite"),
     ],
 )
 def test_what_is_no_explicit_consistent_tableau_is_refused(a: Any, b: Any, why: str) -> None:
