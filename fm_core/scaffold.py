@@ -27,7 +27,7 @@ __all__ = ["SCAFFOLDED", "scaffold", "template"]
 MODULE, DISTRIBUTION = "my_plugin", "my-plugin"
 """What the template is called."""
 
-SCAFFOLDED = tuple(kind for kind in KINDS if kind != "problem")
+SCAFFOLDED = KINDS
 """Kinds that the template has a component of."""
 
 LONGEST = 40

@@ -12,7 +12,10 @@ which needs no metric, no data and no trained judge. Distances between laws need
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from fm_core.errors import ArgumentError
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 
     from fm_core.pipeline import Pipeline
 
-__all__ = ["BenchProblem"]
+__all__ = ["BenchProblem", "require_problem"]
+
+_MEMBERS = ("title", "pipeline", "event_shape", "exact", "reference_error", "condition", "reference", "truth")
 
 
 @runtime_checkable
@@ -58,3 +63,40 @@ class BenchProblem(Protocol):
     def truth(self, n: int, generator: torch.Generator) -> Tensor | None:
         """n draws `(n, *D)` of the law that samples shall have; None where nothing is known of it."""
         ...
+
+
+def require_problem(given: Any) -> BenchProblem:
+    """The problem that is meant: what is misspelt in it is said before anything runs.
+
+    Args:
+        given: A problem, what one types of it, such as "modes_32d(path=vp)", or its configuration.
+
+    Returns:
+        The problem. One that trains a network builds at once, and trains when its pipeline is first asked for.
+
+    Raises:
+        UnknownNameError: For a problem, or a part in its options, that no plugin provides.
+        OptionError: For options that it does not take.
+        SavedFileError: For a folder without a pipeline.
+        ArgumentError: For an object that is no problem.
+    """
+    from fm_core import registry
+    from fm_core.bench.naming import parse
+
+    problem: BenchProblem = registry.from_config("problem", parse(given) if isinstance(given, str) else given)
+    lacking = [name for name in _MEMBERS if not _has(problem, name)]
+    if lacking:
+        raise ArgumentError(
+            f"a problem is a name, such as 'modes_32d(path=vp)', or an object with {', '.join(_MEMBERS)}; "
+            f"{type(problem).__name__} lacks {', '.join(lacking)}"
+        )
+    return problem
+
+
+def _has(problem: object, name: str) -> bool:
+    """Whether there is such an attribute, which is not computed for that: a pipeline may have to be trained."""
+    try:
+        inspect.getattr_static(problem, name)
+    except AttributeError:
+        return False
+    return True

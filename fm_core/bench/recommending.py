@@ -1,8 +1,9 @@
 """Which solver to take for a pipeline and a budget, measured on the pipeline itself.
 
-The reference is the pipeline's own fine solution; contenders start from the same source samples, seed by seed, and each
-gets the most steps that the budget affords. The one of least median error is named, with the interval of its error and
-all those between which and it no difference was found.
+The reference is the pipeline's own fine solution, as fine as the contenders ask for: far nearer to the flow's end than
+the best of them. Contenders start from the same source samples, seed by seed, and each gets the most steps that the
+budget affords. The one of least median error is named, with the interval of its error and all those between which and
+it no difference was found; of several that do the very same, the plainest.
 
     found = fm.recommend(pipe, (64, 2), budget="10nfe")
     pipe = found.pipeline                                  # with the solver and grid in it
@@ -11,94 +12,49 @@ all those between which and it no difference was found.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import field, frozen
+from attrs import evolve
 from torch import Tensor
 
+from fm_core.bench.affording import Afforded, affordable, fastest
+from fm_core.bench.asked import names_of, seeds_of
 from fm_core.bench.contenders import DEFAULT, FITTED, Contender, contenders
-from fm_core.bench.pipeline_problem import PipelineProblem
-from fm_core.bench.report.cells import Cell as Measured, cells
-from fm_core.bench.report.choosing import usable
+from fm_core.bench.pipeline_problem import MOST_STEPS, PipelineProblem, Refinement
+from fm_core.bench.recommendation import DOUBT, Recommendation, Row, ranked
+from fm_core.bench.records import Record
 from fm_core.bench.running import run
 from fm_core.bench.setting import Setting
 from fm_core.bench.solvers import cells_of
-from fm_core.bench.statistics import Estimate, differ
+from fm_core.bench.statistics import FEWEST
 from fm_core.compat import Problem
 from fm_core.drawing import whole_shape
-from fm_core.errors import BudgetError, CompatError, TimeError
+from fm_core.errors import ArgumentError, BudgetError, CompatError, ConditionError, ShapeError, TimeError
+from fm_core.fit.progress import someone_looks
 from fm_core.pipeline import Pipeline
-from fm_core.shapes import map_tensors
+from fm_core.shapes import map_tensors, tensors_of
+from fm_core.signatures import check_arguments
 
 __all__ = ["Recommendation", "Row", "recommend"]
 
-ERROR = "error_median"
-LEAST_SAMPLES = 64
-"""Samples of a seed by which errors are judged, if fewer are drawn at a time."""
+SAMPLES, IMAGES = 64, 16
+"""Samples of a seed by which errors are judged; fewer of images, whose many coordinates make them vary less."""
 
 SEEDS = 5
-PROBES = (5, 25)
-"""Budgets at which contenders are timed, to tell how many calls a time affords."""
+FEWEST_SEEDS = 2
+FITTED_GAIN = 10
+"""How much nearer a fitted table may come than the best of the others."""
 
-TIMINGS = 9
 _BUDGET = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(nfe|ms|s)\s*", re.IGNORECASE)
-
-
-@frozen
-class Row:
-    """A contender within the budget.
-
-    Args:
-        name: Solver and grid as one types them.
-        nfe: Network calls spent on a sample.
-        error: Median over the samples of the end-point error.
-        verdict: "best", "no difference" from the best, "worse", or why it did not run.
-    """
-
-    name: str
-    nfe: int
-    error: Estimate | None
-    verdict: str
-
-
-@frozen(eq=False)
-class Recommendation:
-    """A solver for a pipeline and a budget, with the evidence.
-
-    Args:
-        name: The solver and its grid as one types them.
-        nfe: The budget to sample with: `pipeline.sample(…, nfe=nfe)`.
-        pipeline: The pipeline with them in it.
-        budget: What was asked for.
-        rows: All contenders, the least error first.
-        reference_error: How far two references differ: errors near it say nothing.
-    """
-
-    name: str
-    nfe: int
-    pipeline: Pipeline = field(repr=False)
-    budget: str
-    rows: tuple[Row, ...] = field(repr=False)
-    reference_error: float
-
-    @property
-    def level(self) -> tuple[str, ...]:
-        """Contenders between which and this one no difference was found."""
-        return tuple(row.name for row in self.rows if row.verdict == "no difference")
-
-    def __str__(self) -> str:
-        ran = [row for row in self.rows if row.error is not None]
-        width = max(len(row.name) for row in ran)
-        lines = [f"take {self.name}, nfe={self.nfe} (budget {self.budget})"]
-        lines += [f"  {row.name:<{width}}  nfe {row.nfe:>3}  error {row.error}  {row.verdict}" for row in ran]
-        return "\n".join(lines)
 
 
 def recommend(
@@ -107,9 +63,10 @@ def recommend(
     *,
     budget: str | int,
     cond: Any = None,
-    only: Iterable[Any] | None = None,
+    only: Any = None,
     calibrate: bool = False,
-    seeds: int = SEEDS,
+    samples: int | None = None,
+    seeds: int | Iterable[int] = SEEDS,
     progress: bool | None = None,
 ) -> Recommendation:
     """Measures solvers on a pipeline and names the best within a budget.
@@ -118,48 +75,60 @@ def recommend(
         pipeline: A pipeline; its own solver and grid compete if it has them.
         shape: Shape `(B, *D)` of what is sampled at a time, or B where the network remembers D.
         budget: "10nfe" or 10: network calls of a sample. "50ms" or "0.2s": time of one batch of this shape on this
-            machine.
+            machine, on as many threads as torch is set to.
         cond: Conditions as they are met in use, any pytree with the batch first; rows of it are drawn.
-        only: Contenders, as `fm bench solvers` takes them; by default a sensible set of deterministic ones.
+        only: Contenders, as `fm bench solvers` takes them, one or several; by default a sensible deterministic set.
         calibrate: Whether a table fitted to this pipeline (`fm.calibrate`) competes too: it takes longer.
-        seeds: Replicates behind the intervals.
-        progress: Whether to show a bar; None on a terminal.
+        samples: Samples of a seed by which errors are judged; by default 64, of images 16.
+        seeds: Replicates behind the intervals, how many or which.
+        progress: Whether to show what is going on; None on a terminal.
 
     Raises:
+        ArgumentError: For arguments of another type, no contender, or fewer than two seeds or samples.
         BudgetError: For a budget that is none, or that no solver can meet.
         CompatError: For a contender in `only` that adds noise, takes tolerances, or places times of its own.
-        ShapeError: If D is not given and the network does not remember it.
+        ShapeError: For a shape that is none, or not the network's; if D is not given and the network does not remember.
+        ConditionError: For a condition that is missing or not wanted.
+        DivergenceError: If the pipeline's own fine solution is not finite.
     """
+    check_arguments(recommend, pipeline=pipeline, shape=shape, budget=budget, samples=samples)
     amount, unit = _parsed(budget)
-    whole = whole_shape(pipeline, shape)
-    problem = _problem(pipeline, whole, cond)
-    setting = Setting(problem, max(LEAST_SAMPLES, whole[0]), name="own")
+    every = _replicates(seeds)
+    whole = _whole(pipeline, shape)
     competing = _competing(pipeline, only, calibrate)
-    nfe_of = (
-        _calls_within(setting, competing, whole[0], amount) if unit == "s" else dict.fromkeys(competing, int(amount))
-    )
-    todo = [
-        cell
-        for seed in range(seeds)
-        for contender, nfe in nfe_of.items()
-        for cell in cells_of(setting, contender, [{"nfe": nfe}], seed)
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        results = run(todo, Path(folder), command="recommend", title="recommend", rounds=0, progress=progress)
-    measured = {cell.contender: cell for cell in cells(results.records)}
-    ranked = sorted(usable(measured.values(), ERROR), key=lambda cell: cell.estimates[ERROR].median)
-    if not ranked:
-        why = "; ".join(dict.fromkeys(cell.why for cell in measured.values())) or "nothing is that fast"
-        raise BudgetError(f"no solver runs on this pipeline within {budget}: {why}")
-    winner = next(c for c in nfe_of if c.name == ranked[0].contender)
-    nfe = nfe_of[winner]
+    problem = _problem(pipeline, whole, cond)
+    count = _judged(samples, whole)
+    with _told(progress) as say:
+        say("a first reference")
+        ladder = problem.refinements()
+        first = next(ladder)  # what is wrong with the pipeline, its shape or its conditions is said here
+        setting = Setting(problem, count, name="own")
+        sampling = partial(_batch, setting, Setting(problem, whole[0], name="timed").source(0))
+        say("how many calls a time affords")
+        afforded = (
+            affordable(competing, sampling, amount, MOST_STEPS)
+            if unit == "s"
+            else {one: Afforded(int(amount)) for one in competing}
+        )
+        found = _fine_enough(setting, problem, chain([first], ladder), afforded, say)
+        judged = Setting(evolve(problem, refined=found), count, name="own")
+    rows = ranked(afforded, _measured(judged, afforded, every, progress), budget)
+    winner = next(one for one in afforded if one.name == rows[0].name)
+    if unit == "nfe":
+        with _told(progress) as say:
+            say("times of the best")
+            rows = _timed(rows, afforded, sampling)
+    nfe = afforded[winner].calls
     return Recommendation(
         name=winner.name,
         nfe=nfe,
-        pipeline=setting.fitted(nfe) if winner.fitted else winner.on(pipeline),
+        pipeline=judged.fitted(nfe) if winner.fitted else winner.on(pipeline),
         budget=str(budget),
-        rows=tuple(_rows(ranked, measured.values())),
-        reference_error=problem.reference_error,
+        rows=(*rows, *_unaffordable(competing, afforded, budget)),
+        reference_error=found.error,
+        reference_steps=found.steps,
+        batch=whole[0],
+        threads=torch.get_num_threads(),
     )
 
 
@@ -171,10 +140,42 @@ def _parsed(budget: str | int) -> tuple[float, str]:
     amount, unit = float(found[1]), found[2].lower()
     if unit == "nfe" and (amount < 1 or amount != int(amount)):
         raise BudgetError(f"network calls are a whole number ≥ 1; got {budget!r}")
+    if unit == "nfe" and amount > MOST_STEPS:
+        raise BudgetError(
+            f"{budget!r} is more than the reference takes, at most {MOST_STEPS} steps, so nothing could be told of "
+            f"errors: with so many calls take any solver, or ask for at most {MOST_STEPS}nfe"
+        )
+    if amount <= 0:
+        raise BudgetError(f"a time is more than nothing; got {budget!r}")
     return (amount / 1000, "s") if unit == "ms" else (amount, unit)
 
 
+def _replicates(given: int | Iterable[int]) -> tuple[int, ...]:
+    seeds = seeds_of(given, SEEDS)
+    if len(seeds) < FEWEST_SEEDS:
+        raise ArgumentError(
+            f"one seed says nothing of chance: give at least {FEWEST_SEEDS}, {FEWEST} for intervals; got {given!r}"
+        )
+    return seeds
+
+
+def _whole(pipeline: Pipeline, shape: int | Sequence[int]) -> tuple[int, ...]:
+    whole = whole_shape(pipeline, shape)
+    if len(whole) < 2 or min(whole) < 1:
+        raise ShapeError(f"samples have the shape (B, *D) with B ≥ 1 and at least one dimension D; got {whole}")
+    return whole
+
+
+def _judged(samples: int | None, whole: tuple[int, ...]) -> int:
+    """How many samples of a seed."""
+    if samples is not None and samples < 2:
+        raise ArgumentError(f"errors are judged by at least two samples of a seed; got samples={samples}")
+    return samples or (IMAGES if len(whole) > 2 else SAMPLES)
+
+
 def _problem(pipeline: Pipeline, whole: tuple[int, ...], cond: Any) -> PipelineProblem:
+    if any(tensor.ndim == 0 or len(tensor) == 0 for tensor in tensors_of(cond)):
+        raise ConditionError("cond has the batch first, at least one row: rows of it are drawn")
     return PipelineProblem(
         title="this pipeline",
         pipeline=pipeline,
@@ -191,8 +192,8 @@ def _drawn(cond: Any, n: int, generator: torch.Generator) -> Any:
     return map_tensors(rows, cond)
 
 
-def _competing(pipeline: Pipeline, only: Iterable[Any] | None, calibrate: bool) -> tuple[Contender, ...]:
-    given = contenders(only if only is not None else (name for name in DEFAULT if name != FITTED))
+def _competing(pipeline: Pipeline, only: Any, calibrate: bool) -> tuple[Contender, ...]:
+    given = contenders(names_of(only) if only is not None else (name for name in DEFAULT if name != FITTED))
     unfit = [problem for one in given if (problem := _unfit(one))]
     if only is not None and unfit:
         raise CompatError(unfit)
@@ -201,7 +202,11 @@ def _competing(pipeline: Pipeline, only: Iterable[Any] | None, calibrate: bool) 
         mine = Contender(own, pipeline.grid, name="its own: " + Contender(own, pipeline.grid).name)
         if not _unfit(mine):
             found.append(mine)
-    return (*found, *(contenders([FITTED]) if calibrate else ()))
+    found += contenders([FITTED]) if calibrate else ()
+    names = [one.name for one in found]
+    if not found or len(set(names)) < len(names):
+        raise ArgumentError(f"only names at least one contender, and each once; got {names}")
+    return tuple(found)
 
 
 def _unfit(one: Contender) -> Problem | None:
@@ -217,47 +222,81 @@ def _unfit(one: Contender) -> Problem | None:
     return None
 
 
-def _calls_within(setting: Setting, competing: Iterable[Contender], batch: int, seconds: float) -> dict[Contender, int]:
-    """How many calls of each contender a time affords, by a line through two timed budgets, all in turn."""
-    timed = Setting(setting.given, batch, name="timed")
-    draws = timed.source(0)
-    runs: dict[tuple[Contender, int], Callable[[], Any]] = {}
-    for contender in competing:
-        for nfe in PROBES:
-            try:
-                pipeline = timed.fitted(nfe) if contender.fitted else contender.on(setting.problem.pipeline)
-                go: Callable[[], Any] = partial(
-                    pipeline.sample, x0=draws[0], cond=draws[1], nfe=nfe, seed=0, throw=False
-                )
-                go()
-            except (BudgetError, CompatError, TimeError):
-                continue
-            runs[contender, nfe] = go
-    times: dict[tuple[Contender, int], list[float]] = {key: [] for key in runs}
-    for _ in range(TIMINGS):
-        for key, go in runs.items():
-            began = time.perf_counter()
-            go()
-            times[key].append(time.perf_counter() - began)
-    best = {key: min(own) for key, own in times.items()}  # what else runs on the machine only adds
-    found: dict[Contender, int] = {}
-    for contender in competing:
-        if all((contender, nfe) in best for nfe in PROBES):
-            few, many = (best[contender, nfe] for nfe in PROBES)
-            each = max((many - few) / (PROBES[1] - PROBES[0]), many / PROBES[1] / 10)
-            calls = int(PROBES[0] + (seconds - few) / each)
-            if calls >= 1:
-                found[contender] = calls
+def _batch(setting: Setting, draws: tuple[Tensor, Any], contender: Contender, nfe: int) -> Callable[[], Any]:
+    """What carries these source samples to their ends."""
+    pipeline = setting.pipeline_with(contender, nfe)
+    return partial(pipeline.sample, x0=draws[0], cond=draws[1], nfe=nfe, seed=0, throw=False)
+
+
+def _fine_enough(
+    setting: Setting,
+    problem: PipelineProblem,
+    ladder: Iterable[Refinement],
+    afforded: Mapping[Contender, Afforded],
+    say: Callable[[str], None],
+) -> Refinement:
+    """The first of ever finer references that the best contender is far further from than it may be wrong by."""
+    draws = problem.probe()
+    rivals = []
+    for contender, spent in afforded.items():
+        if not contender.fitted:
+            say(f"{contender.name} on a few samples")
+            with contextlib.suppress(BudgetError, CompatError, TimeError):
+                rivals.append(_batch(setting, draws, contender, spent.calls)().x.to(torch.float64))
+    margin = DOUBT * (FITTED_GAIN if any(one.fitted for one in afforded) else 1)
+    for found in ladder:
+        errors = [float((x - found.ends).flatten(1).square().mean(1).sqrt().median()) for x in rivals]
+        say(f"a reference in {found.steps} steps, right to {found.error:.2g}")
+        if found.error * margin <= min((one for one in errors if math.isfinite(one)), default=math.inf):
+            break
     return found
 
 
-def _rows(ranked: list[Measured], everything: Iterable[Measured]) -> Iterable[Row]:
-    best = ranked[0].estimates[ERROR]
-    for cell in ranked:
-        error = cell.estimates[ERROR]
-        apart = differ(best, error)
-        verdict = "best" if cell is ranked[0] else "worse" if apart else "no difference"
-        yield Row(cell.contender, int(cell.middle("nfe") or 0), error, verdict)
-    for cell in everything:
-        if cell not in ranked:
-            yield Row(cell.contender, 0, None, f"{cell.status}: {cell.why}")
+def _measured(
+    setting: Setting, afforded: Mapping[Contender, Afforded], seeds: Iterable[int], progress: bool | None
+) -> dict[str, list[Record]]:
+    """The records of each contender, by its name."""
+    todo = [
+        cell
+        for seed in seeds
+        for contender, spent in afforded.items()
+        for cell in cells_of(setting, contender, [{"nfe": spent.calls}], seed)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        results = run(todo, Path(folder), command="recommend", title="recommend", rounds=0, progress=progress)
+    found: dict[str, list[Record]] = {one.name: [] for one in afforded}
+    for record in results.records:
+        found[record.contender].append(record)
+    return found
+
+
+def _timed(
+    rows: tuple[Row, ...],
+    afforded: Mapping[Contender, Afforded],
+    sampling: Callable[[Contender, int], Callable[[], object]],
+) -> tuple[Row, ...]:
+    """The rows with the times of those that may be taken."""
+    wanted = {row.name for row in rows if row.verdict in ("best", "the same", "no difference", "untold")}
+    runs = {one.name: sampling(one, spent.calls) for one, spent in afforded.items() if one.name in wanted}
+    took = fastest(runs)
+    return tuple(evolve(row, seconds=took.get(row.name)) for row in rows)
+
+
+def _unaffordable(
+    competing: Iterable[Contender], afforded: Mapping[Contender, Afforded], budget: str | int
+) -> Iterator[Row]:
+    for one in competing:
+        if one not in afforded:
+            yield Row(one.name, 0, None, f"not within {budget}, or not on this pipeline with so few calls")
+
+
+@contextlib.contextmanager
+def _told(progress: bool | None) -> Iterator[Callable[[str], None]]:
+    """Says on stderr what is going on, where someone looks."""
+    if not (someone_looks() if progress is None else progress):
+        yield lambda now: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("recommend") as status:
+        yield lambda now: status.update(f"recommend: {now}")

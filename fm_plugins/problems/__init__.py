@@ -12,10 +12,11 @@ is its own, and the reference is the flow's end to 1e-9:
     labelled_gaussians      the ring, with a label for every pair of opposite modes as the condition
     guided_gaussians        the same under classifier-free guidance
 
-*Trained* problems are networks, trained on first use with a fixed seed and kept. What their flow ends in is known by
-their own fine solution alone: steps are doubled until two in turn agree, to 1e-6 of the ends' size, for the digits to
-1e-3, since their U-Net knows time by waves that finer steps go on to resolve. How far the last two differ stands beside
-every error as `reference_error`; errors below ten times that say nothing:
+*Trained* problems are networks, trained with a fixed seed when they are first solved, and kept. What their flow ends in
+is known by their own fine solution alone: steps are doubled until two in turn agree, to 1e-6 of the ends' size, for the
+digits to 1e-3, since their U-Net knows time by waves that finer steps go on to resolve, or until more steps do not
+help. How far the last two differ stands beside every error as `reference_error`; errors below ten times that say
+nothing:
 
     digits, labelled_digits                    a U-Net on 8 × 8 digits
     learned_eight_gaussians, learned_moons,    an MLP on the four 2-D tasks of [SF]²M's Table 2

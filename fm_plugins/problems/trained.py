@@ -80,21 +80,19 @@ def learned(
         seed: Of the weights and of the training.
     """
     law = build("dataset", data)
+    pipe = recipe(method, model=build("model", "mlp", shape=2, seed=seed), source=source)
 
     def train() -> Pipeline:
-        pipe = recipe(method, model=build("model", "mlp", shape=2, seed=seed), source=source)
         result = pipe.fit(law, steps=steps, batch_size=256, seed=seed, lr=5e-3, lr_schedule="cosine", progress=False)
         return result.pipeline
 
     settings = {"data": data, "source": source, "method": method, "steps": steps, "seed": seed}
-    pipeline = _kept(f"{data}-{method}", train, **settings)
-    title = f"{method} on {'' if source is None else f'{source} → '}{data}"
     return PipelineProblem(
-        title=title,
-        pipeline=pipeline,
+        title=f"{method} on {'' if source is None else f'{source} → '}{data}",
+        pipeline=partial(_kept, f"{data}-{method}", train, **settings),
         event_shape=(2,),
         law=partial(_unlabelled, law),
-        fine=in_float64(pipeline),
+        fine=in_float64,
     )
 
 
@@ -114,12 +112,12 @@ def digits(labels: bool = False, method: str = "cfm", steps: int = DIGITS_STEPS,
         seed: Of the weights and of the training.
     """
     data = build("dataset", "digits", split="train")
+    net = build("model", "unet_tiny", shape=[1, 8, 8], seed=seed, **({"classes": CLASSES} if labels else {}))
+    kind = recipe(method, model=net).model.predicts
+    pipe = recipe(method, model=Model(net, predicts=kind, null=CLASSES if labels else None))
 
     def train() -> Pipeline:
-        net = build("model", "unet_tiny", shape=[1, 8, 8], seed=seed, **({"classes": CLASSES} if labels else {}))
         given = (data.x1, data.labels) if labels else data.x1
-        kind = recipe(method, model=net).model.predicts
-        pipe = recipe(method, model=Model(net, predicts=kind, null=CLASSES if labels else None))
         result = pipe.fit(
             given,
             steps=steps,
@@ -133,14 +131,14 @@ def digits(labels: bool = False, method: str = "cfm", steps: int = DIGITS_STEPS,
         return result.pipeline
 
     name = "labelled-digits" if labels else "digits"
-    pipeline = _kept(f"{name}-{method}", train, labels=labels, method=method, steps=steps, seed=seed)
+    settings = {"labels": labels, "method": method, "steps": steps, "seed": seed}
     return PipelineProblem(
         title=f"{method} on {'labelled ' if labels else ''}digits",
-        pipeline=pipeline,
+        pipeline=partial(_kept, f"{name}-{method}", train, **settings),
         event_shape=(1, 8, 8),
         conditions=partial(_uniform, CLASSES) if labels else None,
         law=partial(_rows, data.x1),
-        fine=in_float64(pipeline),
+        fine=in_float64,
         agreed=1e-3,  # it knows time by waves of t·1000, which finer steps go on to resolve, for minutes
     )
 

@@ -44,7 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_template_of_a_checkout_is_the_one_in_docs() -> None:
     assert template() == ROOT / "docs" / "plugin_template"
-    assert set(KINDS) - set(SCAFFOLDED) == {"problem"}  # has no protocol yet
+    assert SCAFFOLDED == KINDS
 
 
 def test_a_package_of_every_kind_passes_its_own_tests(whole: Path) -> None:

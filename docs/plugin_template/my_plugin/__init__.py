@@ -79,6 +79,12 @@ def fm_components() -> list[Component]:
             reference="Gretton et al. 2012, https://jmlr.org/papers/v13/gretton12a.html",
         ),
         Component(
+            "problem",
+            "my_plugin",
+            "my_plugin.problem:Ellipse",
+            summary="a Gaussian of unequal spreads, its flow in closed form",
+        ),
+        Component(
             "codec",
             "my_plugin",
             "my_plugin.codec:Standardised",

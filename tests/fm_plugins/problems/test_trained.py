@@ -20,15 +20,17 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_network_is_trained_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     first = build("problem", "learned_moons", steps=20)
+    assert not cache_folder().exists(), "what is only built is not trained"
+    assert first.pipeline is first.pipeline
     (folder,) = (cache_folder() / "problems").iterdir()
     assert folder.name.startswith("moons-cfm-")
-    monkeypatch.setattr(trained, "recipe", None)  # a second training would call it
+    monkeypatch.setattr(trained.Pipeline, "fit", None)  # a second training would call it
     again = build("problem", "learned_moons", steps=20)
     g = make_generator(0)
     x0 = torch.randn(4, 2, generator=g)
     assert torch.equal(first.reference(x0), again.reference(x0))
     with pytest.raises(TypeError):
-        build("problem", "learned_moons", steps=21)
+        _ = build("problem", "learned_moons", steps=21).pipeline
 
 
 def test_the_reference_is_finer_than_float32_and_says_how_good_it_is() -> None:
