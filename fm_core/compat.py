@@ -8,7 +8,7 @@ under counts as much as what it is composed with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,12 @@ from fm_core.protocols import declared
 
 if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
+    from fm_core.protocols import Objective, ProbabilityPath, Solver
 
-__all__ = ["Problem", "problems"]
+__all__ = ["Problem", "asked_by", "made_for", "other_path", "problems"]
+
+_SAME = 1e-6
+"""Schedules that differ by less are one."""
 
 _METHODS = {
     "path": ("sample_source", "interpolate", "target", "convert"),
@@ -67,7 +71,7 @@ def problems(pipeline: Pipeline) -> list[Problem]:
     malformed = [problem for kind, part in _parts(pipeline) for problem in _malformed(kind, part)]
     if malformed:
         return malformed
-    checks = (_geometry, _predictions, _refused, _score, _layers, _steps, _inner_path, _trained_elsewhere)
+    checks = (_geometry, _predictions, _refused, _score, _layers, _steps, _inner_path, _made_for, _trained_elsewhere)
     return [problem for check in checks for problem in check(pipeline)]
 
 
@@ -101,6 +105,12 @@ def _malformed(kind: str, part: object) -> Iterator[Problem]:
         )
 
 
+def asked_by(part: Objective | Solver, path: ProbabilityPath) -> frozenset[Prediction]:
+    """The predictions that an objective or a solver asks for on this path: a table's may depend on it."""
+    space_on = getattr(part, "space_on", None)
+    return frozenset(part.needs) if space_on is None else frozenset({space_on(path)})
+
+
 def _geometry(pipeline: Pipeline) -> Iterator[Problem]:
     geometry, solver = declared(pipeline.path, "geometry"), pipeline.solver
     if solver is not None and geometry not in declared(solver, "geometries"):
@@ -114,7 +124,7 @@ def _geometry(pipeline: Pipeline) -> Iterator[Problem]:
 def _needs(pipeline: Pipeline) -> Iterator[tuple[str, object, frozenset[Prediction]]]:
     for kind in ("objective", "solver"):
         if (part := getattr(pipeline, kind)) is not None:
-            yield kind, part, frozenset(part.needs)
+            yield kind, part, asked_by(part, pipeline.path)
     yield from (("guidance", guidance, frozenset(guidance.needs)) for guidance in pipeline.guidance)
 
 
@@ -173,12 +183,53 @@ def _steps(pipeline: Pipeline) -> Iterator[Problem]:
 def _inner_path(pipeline: Pipeline) -> Iterator[Problem]:
     own, here = getattr(getattr(pipeline.model, "net", None), "path", None), schedule_fingerprint(pipeline.path)
     there = schedule_fingerprint(own) if own is not None else ()
-    if there and here and max(abs(a - b) for a, b in zip(there, here, strict=True)) > 1e-6:
+    if there and here and not _same(there, here):
         yield Problem(
             f"the network {type(pipeline.model.net).__name__} was built for another path",  # type: ignore[attr-defined]
             "it scales its inputs by the α and σ of its own path, which are others than this one's",
             "build it with the path that the pipeline has: path=…",
         )
+
+
+def _made_for(pipeline: Pipeline) -> Iterator[Problem]:
+    if pipeline.solver is not None:
+        yield from made_for(pipeline.solver, pipeline.model.predicts, pipeline.path)
+
+
+def made_for(solver: object, predicts: Sequence[Prediction], path: object) -> Iterator[Problem]:
+    """Why a table that is made for one network alone, as a calibrated one is, means nothing on this path.
+
+    Args:
+        solver: Any solver; that it is made for one network it says by `predicts`, and by `schedule` of its `plan`.
+        predicts: What the network predicts.
+        path: The path.
+    """
+    own, plan = getattr(solver, "predicts", ()), getattr(solver, "plan", None)
+    if own and tuple(predicts) != tuple(own):
+        there, here = (" and ".join(kinds) for kinds in (own, predicts))
+        yield Problem(
+            "this table was made for another network",
+            f"this network predicts {here}, and that one predicted {there}: its weights mean nothing here",
+            _CALIBRATE,
+        )
+    yield from other_path(getattr(plan, "schedule", ()), getattr(plan, "title", "the one"), path)
+
+
+def other_path(schedule: Sequence[float], title: str, path: object) -> Iterator[Problem]:
+    """Why a table fitted on the path of this fingerprint means nothing on another; nothing for an empty fingerprint."""
+    if schedule and not _same(schedule, schedule_fingerprint(path)):  # type: ignore[arg-type]
+        yield Problem(
+            "this table was calibrated for another field",
+            f"the path here has other α and σ than {title!r} it was fitted on: its weights mean nothing here",
+            _CALIBRATE,
+        )
+
+
+_CALIBRATE = "calibrate this pipeline: fm.calibrate(pipe, …, nfe=…), or choose solver='auto'"
+
+
+def _same(there: Sequence[float], here: Sequence[float]) -> bool:
+    return len(there) == len(here) and all(abs(a - b) <= _SAME for a, b in zip(there, here, strict=True))
 
 
 def _layers(pipeline: Pipeline) -> Iterator[Problem]:
@@ -253,7 +304,7 @@ def _trained_elsewhere(pipeline: Pipeline) -> Iterator[Problem]:
                 f"compose it with path={trained.path!r}",
             )
         return
-    if max(abs(a - b) for a, b in zip(trained.schedule, here, strict=True)) > 1e-6:
+    if not _same(trained.schedule, here):
         yield Problem(
             "the network was trained on another path",
             f"its schedule was that of {trained.path or 'a path built by hand'}, with other α and σ than this one: "

@@ -13,7 +13,7 @@ from attrs import frozen
 from torch import Tensor
 
 from fm_core.building import name_of
-from fm_core.compat import Problem
+from fm_core.compat import Problem, asked_by
 from fm_core.errors import BudgetError, CompatError, TimeError
 from fm_core.field import Field
 from fm_core.gaussian import check_times
@@ -30,7 +30,6 @@ __all__ = [
     "Budget",
     "Course",
     "affordable",
-    "asked_by",
     "asked_times",
     "check_budget",
     "course_of",
@@ -169,11 +168,6 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
     plan = solver.prepare(field, chosen, final=closing) if isinstance(solver, TableSolver) and table else None
     sigma = getattr(pipeline.path, "sigma", None)
     return Course(chosen, plan, closing, scale=float(sigma(chosen[0])) if callable(sigma) else 1.0)
-
-
-def asked_by(solver: Solver, path: ProbabilityPath) -> frozenset[Prediction]:
-    """The predictions that a solver asks for on this path."""
-    return frozenset({solver.space_on(path)}) if isinstance(solver, TableSolver) else solver.needs
 
 
 def affordable(solver: Solver, field: Field, nfe: int, grid_of: Callable[[int], Tensor], closing: bool) -> int:

@@ -10,7 +10,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from fm_core.course import Budget, affordable, asked_by, check_budget, is_adaptive, kept_course, step_grid, tolerances
+from fm_core.compat import asked_by
+from fm_core.course import Budget, affordable, check_budget, is_adaptive, kept_course, step_grid, tolerances
 from fm_core.errors import BudgetError, TimeError
 from fm_core.field import Field
 from fm_core.gaussian import check_times

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 
 from fm_core import registry
 from fm_core.building import origin, remember
-from fm_core.compat import Problem, problems
-from fm_core.course import asked_by, plan_of
+from fm_core.compat import Problem, asked_by, problems
+from fm_core.course import plan_of
 from fm_core.encoding import encode
 from fm_core.errors import CompatError, DataError, DivergenceError, ShapeError, UnknownNameError, did_you_mean
 from fm_core.evaluating import evaluating

@@ -8,7 +8,10 @@ so that a pilot of trajectories ends where a fine reference takes it.
     pilot.py        trajectories with their ends
     table.py        a table by its free numbers
     rollout.py      running many tables at once, and derivatives without gradients
+    comparing.py    errors of trajectories, of which some may diverge
     fitting.py      robust Gauss–Newton with damping
+    guided.py       under which guidance a table was fitted, and whether a run has another
+    asking.py       what is asked of a calibration, checked
     trial.py        the fit against the best uncalibrated table, on other noise
     calibrate.py    all of it: what is asked for, and the pipeline with the better
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,16 @@ from torch import Tensor
 
 from fm_core import registry
 from fm_core.building import name_of
+from fm_core.calibration.asking import (
+    at_least,
+    predictions_of,
+    require_determined,
+    require_gaussian,
+    source_of,
+)
+from fm_core.calibration.comparing import said, summary
 from fm_core.calibration.contenders import contenders
+from fm_core.calibration.guided import guidance_of
 from fm_core.calibration.pilot import (
     Pilot,
     asked_times,
@@ -26,22 +34,17 @@ from fm_core.calibration.pilot import (
 )
 from fm_core.calibration.progress import Tell, shown
 from fm_core.calibration.table import free_numbers
-from fm_core.calibration.trial import Trial, said, summary, trial
-from fm_core.compat import Problem
-from fm_core.drawing import whole_shape
-from fm_core.errors import BudgetError, CompatError, DataError
+from fm_core.calibration.trial import Trial, trial
+from fm_core.errors import BudgetError
 from fm_core.evaluating import evaluating
 from fm_core.field import schedule_fingerprint
 from fm_core.pipeline import Pipeline
-from fm_core.protocols import declared
-from fm_core.randomness import spawn_seed
-from fm_core.shapes import check_batch, map_tensors
+from fm_core.randomness import check_seed, spawn_seed
+from fm_core.shapes import map_tensors
+from fm_core.signatures import check_arguments
 from fm_core.straight import straight_space, times_of_clock
 
 __all__ = ["calibrate"]
-
-LEAST_PILOT = 16
-"""Trajectories below which no median means anything."""
 
 
 def calibrate(
@@ -58,8 +61,9 @@ def calibrate(
 ) -> Pipeline:
     """The pipeline with a solver fitted to its own field, guidance included, for one budget of network calls.
 
-    Times and weights of a table are chosen such that a pilot's trajectories end where a fine reference takes them. If
-    on as many of other noise it is no better than the best uncalibrated table, that one is returned, with a warning.
+    Times and weights of a table are chosen such that a pilot's trajectories end where a fine reference takes them. As
+    many of other noise say when to stop. If on as many of yet other noise the table is no better than the best
+    uncalibrated one, that one is returned, with a warning.
 
     Args:
         pipeline: What is calibrated; it stays as it is.
@@ -77,99 +81,57 @@ def calibrate(
         alone, and `solver.provenance` says what it was fitted to and how well.
 
     Raises:
-        BudgetError: For a budget that affords no step.
+        ArgumentError: For arguments of another type than these.
+        BudgetError: For a budget that affords no step, `iterations` < 0 or `chunk` < 1.
+        ShapeError: For a shape, or x0, that cannot be states.
         DataError: For a pilot with fewer numbers than the table, or without finite ends.
         CompatError: For a path without α and σ.
+        Exception: What sampling from the pilot raises, the network's own errors among them.
     """
-    _require_gaussian(pipeline)
-    bare = evolve(pipeline, codec=None)
-    x0 = _source(bare, shape, x0, cond, spawn_seed(seed, 0))
-    other = source_states(bare, tuple(x0.shape), spawn_seed(seed, 1), x0.dtype)
+    check_arguments(
+        calibrate,
+        pipeline=pipeline,
+        shape=shape,
+        nfe=nfe,
+        x0=x0,
+        seed=seed,
+        iterations=iterations,
+        chunk=chunk,
+        progress=progress,
+    )
+    require_gaussian(pipeline)
+    bare, iterations, seed = evolve(pipeline, codec=None), at_least(0, "iterations", iterations), check_seed(seed)
+    steps = predictions_of(bare, nfe)
+    x0 = source_of(bare, shape, x0, cond, spawn_seed(seed, 0))
+    require_determined(x0, steps)
+    chunk = states_of(None if chunk is None else at_least(1, "chunk", chunk), tuple(x0.shape))
+    others = [source_states(bare, tuple(x0.shape), spawn_seed(seed, i), x0.dtype) for i in (2, 1)]
     cond = map_tensors(lambda tensor: tensor.to(x0.device), cond)
-    _require_pilot(x0, _steps(bare, nfe))
     with torch.no_grad(), evaluating(pipeline.model), shown(iterations, progress) as tell:
-        found = _tried(bare, nfe, (x0, other), cond, chunk, iterations, tell)
+        found = _tried(bare, int(nfe), [x0, *others], cond, chunk, iterations, tell)
     if not found.won:
         return _uncalibrated(pipeline, found)
-    provenance = {"nfe": nfe, "seed": seed, "pilot": list(x0.shape), "conditional": cond is not None}
+    provenance = {"nfe": int(nfe), "seed": seed, "pilot": list(x0.shape), "conditional": cond is not None}
     return pipeline.replace(solver=_solver(pipeline, found, provenance), grid=None)
 
 
-def _require_gaussian(pipeline: Pipeline) -> None:
-    if not all(hasattr(pipeline.path, name) for name in ("alpha", "sigma", "affine", "span")):
-        raise CompatError(
-            [
-                Problem(
-                    f"{name_of(pipeline.path)} cannot be calibrated",
-                    "a calibrated table has the linear part of a Gaussian path, α and σ",
-                    "use a Gaussian path, or an uncalibrated solver",
-                )
-            ]
-        )
-
-
-def _source(pipeline: Pipeline, shape: Any, x0: Tensor | None, cond: Any, seed: int) -> Tensor:
-    """The pilot's source samples, where the network is and in its dtype."""
-    if (shape is None) == (x0 is None):
-        raise DataError("say what to calibrate on by one of: a shape (B, *D), or x0= source samples")
-    device, dtype = pipeline.placement
-    if x0 is None:
-        x0 = source_states(pipeline, whole_shape(pipeline, shape), seed, dtype)
-    elif isinstance(getattr(pipeline.model, "net", None), torch.nn.Module):
-        x0 = x0.to(device, dtype)
-    check_batch(cond, len(x0), "cond")
-    return x0
-
-
-def _steps(pipeline: Pipeline, nfe: int) -> int:
-    """The predictions that so many calls afford."""
-    each = math.prod(
-        int(declared(guidance, "evals")) for guidance in pipeline.guidance if not declared(guidance, "off")
-    )
-    if isinstance(nfe, bool) or not isinstance(nfe, int) or nfe // each < 2:
-        raise BudgetError(f"a calibrated table takes at least 2 predictions, nfe={2 * each} here; got nfe={nfe!r}")
-    return nfe // each
-
-
-def _require_pilot(x0: Tensor, steps: int) -> None:
-    size, free = x0[0].numel(), free_numbers(steps)
-    least = max(LEAST_PILOT, math.ceil(free / size))
-    if len(x0) < least:
-        raise DataError(
-            f"a table of {steps} predictions has {free} free numbers, and {len(x0)} trajectories of {size} numbers do "
-            f"not determine them: the fit would learn this pilot by heart. Give at least {least} trajectories, better "
-            f"{4 * least}, or a smaller nfe"
-        )
-
-
 def _tried(
-    pipeline: Pipeline,
-    nfe: int,
-    draws: tuple[Tensor, Tensor],
-    cond: Any,
-    chunk: int | None,
-    iterations: int,
-    tell: Tell,
+    pipeline: Pipeline, nfe: int, draws: list[Tensor], cond: Any, chunk: int, iterations: int, tell: Tell
 ) -> Trial:
-    """The trial on pilot and check, whose reference is as fine as the pilot's rivals ask for."""
-    runs = list(contenders(pipeline, nfe, draws[0], cond))
+    """The trial on pilot, held-out noise and check, whose reference is as fine as the pilot's rivals ask for."""
+    x0 = draws[0]
+    runs = list(contenders(pipeline, nfe, x0, cond, chunk))
     if not runs:
         raise BudgetError(f"no uncalibrated solver runs on this pipeline with nfe={nfe}; give more calls")
-    ends, steps = reference_ends(pipeline, draws[0], cond, [run.ends for run in runs])
-    both = ends, fine_ends(pipeline, draws[1], cond, steps)
-    pilot, check = (
-        Pilot(
-            pipeline,
-            x0,
-            ends,
-            cond,
-            closing=closes(pipeline, straight_space(pipeline.path)),
-            apart=needs_apart(pipeline, x0[:1] if cond is None else x0, cond),
-            chunk=states_of(chunk, tuple(x0.shape)),
-        )
-        for x0, ends in zip(draws, both, strict=True)
+    ends, steps = reference_ends(pipeline, x0, cond, [run.ends for run in runs], chunk)
+    every = [ends, *(fine_ends(pipeline, other, cond, steps, chunk) for other in draws[1:])]
+    closing = closes(pipeline, straight_space(pipeline.path))
+    apart = needs_apart(pipeline, x0, cond)
+    pilot, held, check = (
+        Pilot(pipeline, x0, ends, cond, closing=closing, apart=apart, chunk=chunk)
+        for x0, ends in zip(draws, every, strict=True)
     )
-    return trial(runs, nfe, pilot, check, iterations, tell)
+    return trial(runs, nfe, pilot, held, check, iterations, tell)
 
 
 def _solver(pipeline: Pipeline, found: Trial, provenance: dict[str, Any]) -> Any:
@@ -194,7 +156,7 @@ def _solver(pipeline: Pipeline, found: Trial, provenance: dict[str, Any]) -> Any
             **provenance,
             "path": name_of(pipeline.path),
             "network": name_of(pipeline.model),
-            "guidance": [name_of(guidance) for guidance in pipeline.guidance],
+            "guidance": guidance_of(pipeline.guidance),
             "begun_from": begin.title,
             "free_numbers": free_numbers(fit.table.steps),
             "iterations": fit.iterations,

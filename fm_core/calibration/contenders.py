@@ -12,9 +12,13 @@ from attrs import frozen
 from torch import Tensor
 
 from fm_core.building import name_of, origin, to_config
+from fm_core.calibration.comparing import distances
+from fm_core.calibration.guided import other_guidance
 from fm_core.calibration.pilot import asked_span, closes
 from fm_core.calibration.table import Table, table_of
-from fm_core.errors import FMError
+from fm_core.course import Budget, course_of, solver_of
+from fm_core.errors import BudgetError, CompatError, PluginError, PredictionError, TimeError, UnknownNameError
+from fm_core.field import Field
 from fm_core.pipeline import Pipeline
 from fm_core.straight import clock, straight_space
 from fm_core.table_solver import TableSolver
@@ -67,11 +71,11 @@ class Contender:
 
     def errors(self, ends: Tensor) -> Tensor:
         """The root-mean-square error of every trajectory, `(B,)`, given its true end `(B, E)`."""
-        return (self.ends - ends).square().mean(1).sqrt()
+        return distances(self.ends, ends)
 
-    def again(self, nfe: int, x0: Tensor, cond: Any) -> Contender:
+    def again(self, nfe: int, x0: Tensor, cond: Any, chunk: int) -> Contender:
         """The same table on other source samples."""
-        return _run(self.pipeline, nfe, x0, cond)
+        return _run(self.pipeline, nfe, x0, cond, chunk)
 
     def table(self) -> Table | None:
         """The table that it is, if it is of the family."""
@@ -88,7 +92,7 @@ class Contender:
         return table_of(plan.denoised(path), path, float(clock(path, high)[0]))
 
 
-def contenders(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any) -> Iterator[Contender]:
+def contenders(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any, chunk: int | None = None) -> Iterator[Contender]:
     """All that can be run on this pipeline with so many calls.
 
     Args:
@@ -96,25 +100,34 @@ def contenders(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any) -> Iterator[
         nfe: Network calls.
         x0: Source samples, `(B, *D)`.
         cond: Their condition.
+        chunk: The most states in one call of the network; all of them by default.
     """
-    for piece in _pipelines(pipeline):
-        # One that a path, a network or a budget does not allow is no contender.
-        with contextlib.suppress(FMError, ValueError, LookupError):
-            yield _run(piece, nfe, x0, cond)
+    yield from (_run(piece, nfe, x0, cond, chunk) for piece in _pipelines(pipeline) if _plans(piece, nfe))
 
 
-def _run(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any) -> Contender:
-    drawn = pipeline.sample(x0=x0, cond=cond, nfe=nfe, seed=0, throw=False)
+def _plans(pipeline: Pipeline, nfe: int) -> bool:
+    """Whether path, network and budget allow a run; what then goes wrong in one is the caller's to hear of."""
+    field = Field(pipeline.model, pipeline.path, pipeline.guidance)
+    with contextlib.suppress(BudgetError, CompatError, PredictionError, TimeError):
+        course_of(pipeline, solver_of(pipeline, None, None), field, Budget(None, nfe, None, None, "data"))
+        return True
+    return False
+
+
+def _run(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any, chunk: int | None) -> Contender:
+    drawn = pipeline.sample(x0=x0, cond=cond, nfe=nfe, seed=0, throw=False, chunk=chunk)
     return Contender(_title(pipeline), pipeline, drawn.x.flatten(1).to(torch.float64), drawn.times)
 
 
 def _pipelines(pipeline: Pipeline) -> Iterator[Pipeline]:
     solver = pipeline.solver
-    if solver is not None and not getattr(solver, "stochastic", False) and not hasattr(solver, "rtol"):
+    elsewhere = other_guidance(getattr(solver, "provenance", {}), pipeline.guidance)
+    stochastic, adaptive = getattr(solver, "stochastic", False), hasattr(solver, "rtol")
+    if solver is not None and not (stochastic or adaptive or elsewhere):
         yield pipeline
     for part, grids in _TABLES:
         for grid in grids:
-            with contextlib.suppress(FMError, ValueError, LookupError):
+            with contextlib.suppress(CompatError, UnknownNameError, PluginError):  # a path may not allow it
                 yield pipeline.replace(solver=part, grid=grid)
 
 

@@ -23,11 +23,12 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from fm_core.calibration.comparing import median, robust
 from fm_core.calibration.pilot import Pilot
 from fm_core.calibration.rollout import errors_of, jacobian
 from fm_core.calibration.table import Table, Tables, free_numbers
 
-__all__ = ["Fit", "fit_table", "robust"]
+__all__ = ["Fit", "fit_table"]
 
 DAMPINGS = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 """What the last damping is multiplied by, all tried at once."""
@@ -58,11 +59,6 @@ class Fit:
     iterations: int
 
 
-def robust(errors: Tensor, scale: float) -> Tensor:
-    """The mean of ½·log(e² + δ²) over trajectories, of errors `(…, B)`; infinite where one is not finite."""
-    return (errors.square() + scale**2).log().mean(-1).nan_to_num(math.inf, math.inf) / 2
-
-
 def fit_table(
     pilot: Pilot, validation: Pilot, table: Table, iterations: int, tell: Callable[[float], None] = lambda loss: None
 ) -> Fit:
@@ -75,14 +71,13 @@ def fit_table(
         iterations: The most Gauss–Newton steps.
         tell: Called with the median error after each.
     """
-    tiny = torch.finfo(torch.float64).tiny
     small = min(3e-2, max(1e-6, 3 * math.sqrt(torch.finfo(pilot.x0.dtype).eps)))
     damping, waited, done = FIRST_DAMPING, 0, 0
     errors = errors_of(pilot, table.alone)[0]
     best, least = table, errors_of(validation, table.alone)[0]
     while done < iterations and waited < PATIENCE and damping < GIVEN_UP:
         done += 1
-        scale = max(float(errors.median()), tiny)
+        scale = _scale(errors)
         normal, slope = _normal_equations(pilot, table, errors, scale, small)
         tried = [_step(table, normal, slope, damping * factor) for factor in DAMPINGS]
         found = errors_of(pilot, _together(tried))
@@ -97,8 +92,14 @@ def fit_table(
             best, least = (table, seen) if after < before else (best, least)
         else:
             damping *= 30
-        tell(float(errors.median()))
+        tell(median(errors))
     return Fit(best, done)
+
+
+def _scale(errors: Tensor) -> float:
+    """δ: the median of those that are finite, and not 0."""
+    finite = errors[errors.isfinite()]
+    return max(float(finite.median()) if len(finite) else 1.0, math.sqrt(torch.finfo(torch.float64).tiny))
 
 
 def _normal_equations(pilot: Pilot, table: Table, errors: Tensor, scale: float, small: float) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from fm_core.calibration.comparing import distances, median
 from fm_core.errors import DataError
 from fm_core.field import Field
 from fm_core.pipeline import Pipeline
@@ -121,14 +122,15 @@ class Pilot:
 
     def rows(self, rows: slice) -> Pilot:
         """These trajectories alone."""
-        guidance = [g.select(rows) if hasattr(g, "select") else g for g in self.guidance]
-        pipeline = evolve(self.pipeline, guidance=guidance) if self.apart and self.guidance else self.pipeline
+        guidance = [_of(guidance, rows) for guidance in self.guidance]
+        same = all(one is other for one, other in zip(guidance, self.guidance, strict=True))
+        pipeline = self.pipeline if same else evolve(self.pipeline, guidance=guidance)
         cond = map_tensors(lambda tensor: tensor[rows], self.cond)
         return evolve(self, pipeline=pipeline, x0=self.x0[rows], ends=self.ends[rows], cond=cond)
 
     def parts(self, tables: int, held: int) -> Iterator[tuple[slice, Pilot]]:
-        """The pilot in parts, so that so many tables of it hold at most `held` states at once."""
-        size = len(self) if self.apart else max(1, held // (tables * self.x0[0].numel()))
+        """The pilot in parts, so that so many tables of it hold at most `held` numbers at once."""
+        size = max(1, min(self.chunk, held // (tables * self.x0[0].numel())))
         for first in range(0, len(self), size):
             rows = slice(first, min(first + size, len(self)))
             yield rows, self if rows.stop - rows.start == len(self) else self.rows(rows)
@@ -173,9 +175,11 @@ def source_states(pipeline: Pipeline, shape: tuple[int, ...], seed: int, dtype: 
 
 
 def needs_apart(pipeline: Pipeline, x0: Tensor, cond: Any) -> bool:
-    """Whether tables must be run one by one, found by asking once."""
-    if any(hasattr(guidance, "select") for guidance in pipeline.guidance):
+    """Whether tables must be run one by one, as `Pilot.apart` says, found by asking for one sample."""
+    first = slice(0, 1)
+    if any(_of(guidance, first) is not guidance for guidance in pipeline.guidance):
         return True
+    x0, cond = x0[first], map_tensors(lambda tensor: tensor[first], cond)
     field: Field | None = Field(pipeline.model, pipeline.path, pipeline.guidance)
     assert field is not None
     low, high = field.span({Prediction.DATA})
@@ -187,13 +191,20 @@ def needs_apart(pipeline: Pipeline, x0: Tensor, cond: Any) -> bool:
     return False
 
 
+def _of(guidance: Any, rows: slice) -> Any:
+    """A guidance for these samples: another one where it holds something of each."""
+    return guidance.select(rows) if hasattr(guidance, "select") else guidance
+
+
 def closes(pipeline: Pipeline, space: Prediction) -> bool:
     """Whether the data prediction closes the runs of a table of this space."""
     field = Field(pipeline.model, pipeline.path, pipeline.guidance)
     return field.span({space})[1] < 1.0 or bool(declared(pipeline.path, "closing"))
 
 
-def reference_ends(pipeline: Pipeline, x0: Tensor, cond: Any, rough: list[Tensor]) -> tuple[Tensor, int]:
+def reference_ends(
+    pipeline: Pipeline, x0: Tensor, cond: Any, rough: list[Tensor], chunk: int | None = None
+) -> tuple[Tensor, int]:
     """Where a fine reference takes source samples `(B, *D)`, `(B, E)`, float64, and its steps.
 
     Args:
@@ -202,14 +213,16 @@ def reference_ends(pipeline: Pipeline, x0: Tensor, cond: Any, rough: list[Tensor
         cond: Their condition.
         rough: Where the tables to be beaten take them: two references agree where their median distance is small beside
             the least median error of these.
+        chunk: The most states in one call of the network; all of them by default.
 
     Raises:
         DataError: If more than half of them end nowhere.
     """
     last: Tensor | None = None
     for steps in REFERENCE:
-        ends = fine_ends(pipeline, x0, cond, steps)
-        if last is not None and _median(ends - last) <= AGREED * min(_median(ends - other) for other in rough):
+        ends = fine_ends(pipeline, x0, cond, steps, chunk)
+        apart = math.inf if last is None else median(distances(ends, last))
+        if math.isfinite(apart) and apart <= AGREED * min(median(distances(ends, other)) for other in rough):
             break
         last = ends
     if int(ends.isfinite().all(1).sum()) * 2 <= len(ends):
@@ -217,17 +230,12 @@ def reference_ends(pipeline: Pipeline, x0: Tensor, cond: Any, rough: list[Tensor
     return ends, steps
 
 
-def fine_ends(pipeline: Pipeline, x0: Tensor, cond: Any, steps: int) -> Tensor:
+def fine_ends(pipeline: Pipeline, x0: Tensor, cond: Any, steps: int, chunk: int | None = None) -> Tensor:
     """Where the reference of so many steps takes source samples `(B, *D)`, `(B, E)`, float64."""
     fine = pipeline.replace(solver="auto", grid=None)
-    return fine.sample(x0=x0, cond=cond, steps=steps, seed=0, throw=False).x.flatten(1).to(torch.float64)
-
-
-def _median(distance: Tensor) -> float:
-    """The median over trajectories of a distance `(B, E)`, infinite where one is not finite."""
-    return float(distance.square().mean(1).sqrt().nan_to_num(math.inf, math.inf).median())
+    return fine.sample(x0=x0, cond=cond, steps=steps, seed=0, throw=False, chunk=chunk).x.flatten(1).to(torch.float64)
 
 
 def states_of(chunk: int | None, shape: tuple[int, ...]) -> int:
-    """The most states in a batch: as asked, else as many as make up `ROOM` numbers."""
-    return max(1, ROOM // math.prod(shape[1:])) if chunk is None else chunk
+    """The most states in a batch: as asked, else the pilot's, or as many more as make up `ROOM` numbers."""
+    return max(shape[0], ROOM // math.prod(shape[1:])) if chunk is None else chunk

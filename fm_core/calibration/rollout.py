@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fm_core.calibration.comparing import distances
 from fm_core.calibration.pilot import Pilot
 from fm_core.calibration.table import Table, Tables, tables_at
 
@@ -37,7 +38,7 @@ def ends_of(pilot: Pilot, tables: Tables, changed: Tensor | None = None) -> Tens
 
 def errors_of(pilot: Pilot, tables: Tables) -> Tensor:
     """The root-mean-square error of every trajectory's end, `(V, B)`."""
-    return (ends_of(pilot, tables) - pilot.ends).square().mean(2).sqrt()
+    return distances(ends_of(pilot, tables), pilot.ends)
 
 
 def _run(pilot: Pilot, tables: Tables, changed: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ __all__ = [
     "Trace",
     "Warped",
     "exact_states",
+    "field_for",
     "grid",
     "power_of",
     "run",
@@ -109,6 +110,24 @@ class Probe:
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
         self.times.append(t.detach().clone())
         return self.model(x_t, t) if cond is None else self.model(x_t, t, cond)
+
+
+def field_for(solver: Solver, model: Any, path: GaussianPath) -> Field:
+    """The field of a model on a path; what it answers is converted where the solver is made for another prediction."""
+    kinds = tuple(getattr(solver, "predicts", ()))
+    there = Field(model, path)
+    return there if kinds in {(), tuple(model.predicts)} else Field(_Answering(there, kinds), path)
+
+
+@frozen(eq=False)
+class _Answering:
+    """A field as a model that predicts other kinds."""
+
+    field: Field
+    predicts: tuple[Prediction, ...]
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
+        return self.field.predict(x_t, t, cond, *self.predicts)
 
 
 def grid(steps: int, low: float = FROM, high: float = TO) -> Tensor:
@@ -237,7 +256,7 @@ def run(
 ) -> Trace:
     """Carries x along the exact field of a mixture by a solver, and notes what it does."""
     probe = Probe(data.model(path, predicts))
-    field = Field(probe, path)
+    field = field_for(solver, probe, path)
     seen: list[tuple[float, Tensor]] = []
     with torch.no_grad():
         last = solver.solve(

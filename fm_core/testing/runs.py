@@ -14,14 +14,14 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from fm_core.field import Field, Model
+from fm_core.field import Model
 from fm_core.prediction import Prediction
 from fm_core.protocols import declared
 from fm_core.randomness import BlockGenerator, make_generator
-from fm_core.testing.fields import FROM, GAUSSIAN, MIXTURE, PATHS, run, start
+from fm_core.testing.fields import FROM, GAUSSIAN, MIXTURE, field_for, run, start
 from fm_core.testing.guidances import LABELS, Conditional
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of
-from fm_core.testing.solvers import adaptive, generator, solver_of, times_for
+from fm_core.testing.solvers import adaptive, generator, path_for, solver_of, times_for
 from fm_core.testing.traces import global_randomness
 
 __all__: list[str] = []
@@ -30,7 +30,8 @@ __all__: list[str] = []
 @check_of("solver")
 def seeds(subject: Subject) -> None:
     """Equal generators give equal states, others give others if it is stochastic, and no global state is touched."""
-    solver, path = solver_of(subject), PATHS["linear"]
+    solver = solver_of(subject)
+    path = path_for(solver)
     times = times_for(solver, 5)
     x = start(path, MIXTURE, float(times[0]), 3)
 
@@ -51,13 +52,16 @@ def condition_reaches_the_network(subject: Subject) -> float:
 
     A network that is told the labels of a mixture is compared with networks that know one component each.
     """
-    solver, path, worst = solver_of(subject), PATHS["linear"], 0.0
-    times, model = times_for(solver, 6, 0.3, 0.6), Conditional(PATHS["linear"])
+    solver, worst = solver_of(subject), 0.0
+    path, times = path_for(solver), times_for(solver, 6, 0.3, 0.6)
+    model = Conditional(path)
     x, labels = start(path, MIXTURE, float(times[0]), 6), torch.arange(6) % LABELS
 
     def end(network: Any, cond: Any) -> Tensor:
         with torch.no_grad():
-            return solver.solve(Field(network, path), x.clone(), times, cond=cond, generator=BlockGenerator(1, 0, 6))
+            return solver.solve(
+                field_for(solver, network, path), x.clone(), times, cond=cond, generator=BlockGenerator(1, 0, 6)
+            )
 
     known = torch.stack([end(law.model(path), None) for law in model.laws[:LABELS]])[labels, torch.arange(6)]
     of_dict = Model(lambda x, t, cond=None: model(x, t, None if cond is None else cond["label"]), "velocity")
@@ -69,11 +73,11 @@ def condition_reaches_the_network(subject: Subject) -> float:
 @check_of("solver")
 def images_are_rows_of_numbers(subject: Subject) -> float:
     """Images end where the same numbers in a row end: no step looks at the channels or the width of an event."""
-    solver, path, ends = solver_of(subject), PATHS["linear"], []
-    times = times_for(solver, 6, 0.3, 0.6)
+    solver, ends = solver_of(subject), list[Tensor]()
+    path, times = path_for(solver), times_for(solver, 6, 0.3, 0.6)
     x = torch.randn(3, 12, generator=make_generator(4), dtype=torch.float64)
     for shape in ((12,), (3, 2, 2)):
-        field, state = Field(Conditional(path, shape=shape), path), x.reshape(3, *shape)
+        field, state = field_for(solver, Conditional(path, shape=shape), path), x.reshape(3, *shape)
         with torch.no_grad():
             end = solver.solve(field, state, times, generator=BlockGenerator(1, 0, 3))
         ends.append(end.reshape(3, 12))
@@ -88,8 +92,9 @@ def gradients_pass(subject: Subject) -> float:
     The derivative along a direction is compared with the difference quotient; adaptive solvers, whose steps jump, with
     the closed-form flow of a Gaussian.
     """
-    solver, path = solver_of(subject), PATHS["linear"]
-    times, field = times_for(solver, 6, 0.3, 0.6), Field(GAUSSIAN.model(path), path)
+    solver = solver_of(subject)
+    path = path_for(solver)
+    times, field = times_for(solver, 6, 0.3, 0.6), field_for(solver, GAUSSIAN.model(path), path)
     x = start(path, GAUSSIAN, float(times[0]), 3).requires_grad_()
     way = torch.randn(x.shape, generator=make_generator(6), dtype=x.dtype)
 
@@ -119,7 +124,8 @@ def threads_share_it(subject: Subject) -> float:
 
     The two wait for each other at every network call, so that they do take turns.
     """
-    solver, path = solver_of(subject), PATHS["linear"]
+    solver = solver_of(subject)
+    path = path_for(solver)
     grids = times_for(solver, 6), times_for(solver, 6, 0.3, 0.8)
     jobs = [(start(path, data, float(t[0]), 3), t) for data, t in zip((MIXTURE, GAUSSIAN), grids, strict=True)]
     barrier = threading.Barrier(2)
@@ -127,7 +133,7 @@ def threads_share_it(subject: Subject) -> float:
     def end(i: int, model: Any) -> Tensor:
         x, times = jobs[i]
         with torch.no_grad():
-            return solver.solve(Field(model, path), x.clone(), times, generator=make_generator(i))
+            return solver.solve(field_for(solver, model, path), x.clone(), times, generator=make_generator(i))
 
     plain = MIXTURE.model(path)
     alone = [end(i, plain) for i in range(2)]
@@ -154,12 +160,13 @@ class _Waiting:
 @check_of("solver")
 def stops_on_nan(subject: Subject) -> None:
     """Where the network answers NaN it raises or ends in NaN, soon: it neither hides it nor tries for ever."""
-    solver, path = solver_of(subject), PATHS["linear"]
+    solver = solver_of(subject)
+    path = path_for(solver)
     x = start(path, MIXTURE, FROM, 2)
     network = _Failing()
     try:
         with torch.no_grad():
-            end = solver.solve(Field(network, path), x, times_for(solver, 6), generator=generator())
+            end = solver.solve(field_for(solver, network, path), x, times_for(solver, 6), generator=generator())
     except _EndlessError as error:
         raise Failed(f"the network answered NaN {_PATIENCE} times and it still asks") from error
     except Exception:

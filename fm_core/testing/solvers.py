@@ -12,15 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_core.compat import made_for
 from fm_core.errors import FMError
-from fm_core.field import Field
+from fm_core.gaussian import GaussianPath
 from fm_core.prediction import Prediction, as_prediction
 from fm_core.protocols import Solver, declared
 from fm_core.randomness import BlockGenerator, make_generator
-from fm_core.testing.fields import FROM, MIXTURE, PATHS, TO, grid, run, start
+from fm_core.testing.fields import FROM, MIXTURE, PATHS, TO, field_for, grid, run, start
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of
 
-__all__ = ["adaptive", "deterministic", "free", "generator", "only_grid", "solver_of", "times_for"]
+__all__ = [
+    "adaptive",
+    "deterministic",
+    "free",
+    "generator",
+    "only_grid",
+    "path_for",
+    "paths_for",
+    "solver_of",
+    "times_for",
+]
 
 
 def solver_of(subject: Subject, **options: Any) -> Solver:
@@ -44,14 +55,49 @@ def adaptive(solver: Solver) -> bool:
     return hasattr(solver, "rtol") and hasattr(solver, "atol")
 
 
+def paths_for(solver: Solver) -> dict[str, GaussianPath]:
+    """The kit's paths, by name; of a table that is made for one path, as a calibrated one is, that alone.
+
+    Raises:
+        Skipped: If the kit has none that it serves.
+    """
+    predicts = getattr(solver, "predicts", ())
+    served = {name: path for name, path in PATHS.items() if not any(made_for(solver, predicts, path))}
+    if not served:
+        raise Skipped(f"it is made for one path, and the kit's closed forms are on others: {' and '.join(PATHS)}")
+    return served
+
+
+def path_for(solver: Solver) -> GaussianPath:
+    """The first of the kit's paths that it serves."""
+    return next(iter(paths_for(solver).values()))
+
+
+def _one_table(solver: Solver) -> bool:
+    return getattr(solver, "steps", None) is not None or only_grid(solver) is not None
+
+
 def only_grid(solver: Solver) -> Tensor | None:
-    """The one grid of a solver that is made for it, as a calibrated table is; None for all others."""
-    own = declared(solver, "grid")
+    """The one grid of a solver that is made for it, as a calibrated table is; None for all others.
+
+    Raises:
+        Skipped: If that is for a path that the kit has not, or for runs that only `sample` makes.
+    """
+    own, steps = declared(solver, "grid"), getattr(solver, "steps", None)
     if own is None:
         return None
+    path = path_for(solver)
+    if steps is not None:
+        try:
+            times: Tensor = own.times(path, steps, field_for(solver, MIXTURE.model(path), path).span(solver.needs))
+        except FMError as error:
+            raise Skipped(f"its times are none of a run without guidance: {error}") from error
+        if len(solver.plan(path, times).times) > len(times):  # type: ignore[attr-defined]
+            raise Skipped("its last row is the data prediction that closes a run, which `solve` alone does not ask for")
+        return times
     for steps in (24, *range(1, 65)):
         try:
-            times: Tensor = own.times(PATHS["linear"], steps)
+            times = own.times(path, steps)
         except FMError:
             continue
         return None if steps == 24 else times
@@ -65,7 +111,7 @@ def free(subject: Subject, **options: Any) -> Solver:
         Skipped: If it is made for one, on which no order can be measured.
     """
     solver = solver_of(subject, **options)
-    if only_grid(solver) is not None:
+    if _one_table(solver):
         raise Skipped("it is made for one grid, and for one network: what it does on others says nothing")
     return solver
 
@@ -104,7 +150,8 @@ def declares_what_it_is(subject: Subject) -> None:
 @check_of("solver")
 def rows_are_independent(subject: Subject) -> float:
     """A sample alone is the sample in its batch, noise included: no norm or error estimate runs over the batch."""
-    solver, path, worst = solver_of(subject), PATHS["linear"], 0.0
+    solver, worst = solver_of(subject), 0.0
+    path = path_for(solver)
     if adaptive(solver):
         raise Skipped("its steps are chosen for the whole batch")
     times = times_for(solver, 6)
@@ -120,14 +167,17 @@ def rows_are_independent(subject: Subject) -> float:
 @check_of("solver")
 def shapes_and_dtypes(subject: Subject) -> float:
     """States keep their shape and dtype, image-shaped and alone, and float32 ends near float64."""
-    solver, path, worst = solver_of(subject), PATHS["linear"], 0.0
+    solver, worst = solver_of(subject), 0.0
+    path = path_for(solver)
     for shape in ((1, 2), (3, 1, 2), (2, 1, 1, 2)):
         times = times_for(solver, 6)
         flat = start(path, MIXTURE, float(times[0]), shape[0])
         ends = {}
         for dtype in (torch.float64, torch.float32):
             x = flat.to(dtype).reshape(shape)
-            end = solver.solve(_Reshaped.field(path), x, times, generator=BlockGenerator(1, 0, shape[0]))
+            end = solver.solve(
+                field_for(solver, _Reshaped(path), path), x, times, generator=BlockGenerator(1, 0, shape[0])
+            )
             if end.shape != x.shape or end.dtype != dtype:
                 raise Failed(f"a state {shape} of {dtype} became {tuple(end.shape)} of {end.dtype}")
             ends[dtype] = end.double()
@@ -147,16 +197,12 @@ class _Reshaped:
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         return MIXTURE.predict(self.path, Prediction.VELOCITY, x_t.flatten(1), t).reshape(x_t.shape)
 
-    @staticmethod
-    def field(path: Any) -> Field:
-        return Field(_Reshaped(path), path)
-
 
 @check_of("solver")
 def reports_its_steps(subject: Subject) -> None:
     """`on_step` is told the first state and every grid point, in order, and the last one is what is returned."""
-    solver, path = solver_of(subject), PATHS["linear"]
-    times = times_for(solver, 7)
+    solver = solver_of(subject)
+    path, times = path_for(solver), times_for(solver, 7)
     x = start(path, MIXTURE, float(times[0]), 2)
     trace = run(solver, path, MIXTURE, x, times, generator=generator())
     if trace.times != times.tolist():
@@ -168,8 +214,10 @@ def reports_its_steps(subject: Subject) -> None:
 @check_of("solver")
 def any_prediction_will_do(subject: Subject) -> float:
     """The same field, arriving as data, noise, v or velocity, gives the same states."""
-    solver, path = solver_of(subject), PATHS["trigonometric"]
-    times = times_for(solver, 8)
+    solver = solver_of(subject)
+    if own := getattr(solver, "predicts", ()):
+        raise Skipped(f"it is made for networks that predict {' and '.join(own)} alone")
+    (*_, path), times = paths_for(solver).values(), times_for(solver, 8)
     x, known = start(path, MIXTURE, float(times[0]), 4), ("velocity", "data", "noise", "v")
     spans = {kind: path.span(as_prediction(kind), solver.needs) for kind in known}
     ends = [
@@ -187,7 +235,7 @@ def network_calls(subject: Subject) -> float:
     solver, path = solver_of(subject), PATHS["linear"]
     if adaptive(solver):
         raise Skipped("its number of calls is its own choice")
-    if only_grid(solver) is not None:
+    if _one_table(solver):
         raise Skipped("it is made for one grid")
     x = start(path, MIXTURE, FROM, 2)
     few, many = (run(solver, path, MIXTURE, x, grid(n), generator=generator()).calls for n in (12, 24))
@@ -204,7 +252,7 @@ def network_calls(subject: Subject) -> float:
 def asks_inside_and_at_its_own_times(subject: Subject) -> None:
     """The network is asked inside the interval alone, at float64 times, and at no grid point's time rounded."""
     solver = solver_of(subject)
-    for name, path in PATHS.items():
+    for name, path in paths_for(solver).items():
         times = times_for(solver, 9)
         trace = run(solver, path, MIXTURE, start(path, MIXTURE, float(times[0]), 2), times, generator=generator())
         asked = torch.stack(trace.asked)

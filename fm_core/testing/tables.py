@@ -24,7 +24,7 @@ from fm_core.table_solver import TableSolver
 from fm_core.testing import flows as _flows, laws as _laws, runs as _runs  # noqa: F401  # their checks come before
 from fm_core.testing.fields import FROM, MIXTURE, PATHS, Warped, exact_states, grid, power_of, run, start
 from fm_core.testing.kit import Failed, Skipped, Subject, at_most, check_of
-from fm_core.testing.solvers import solver_of, times_for
+from fm_core.testing.solvers import path_for, solver_of, times_for
 
 __all__ = ["as_table", "steps_from_exact", "table_of"]
 
@@ -126,8 +126,8 @@ def _middle(steps: Iterable[tuple[Tensor, Tensor]], n: int) -> float:
 @check_of("solver")
 def plans_are_values(subject: Subject) -> None:
     """The same grid gives the same table, whatever was asked before, and the grid's own points, to the last bit."""
-    solver, path = as_table(solver_of(subject)), PATHS["linear"]
-    times = times_for(solver, 7)
+    solver = as_table(solver_of(subject))
+    path, times = path_for(solver), times_for(solver, 7)
     first = solver.plan(path, times)
     if solver.steps is None:
         solver.plan(PATHS["trigonometric"], grid(5))

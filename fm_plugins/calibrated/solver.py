@@ -9,8 +9,8 @@ import torch
 from attrs import field as attribute, frozen
 from torch import Tensor
 
-from fm_core import BudgetError, CompatError, Plan, Prediction, ProbabilityPath, Problem, Row, TableSolver, TimeError
-from fm_core.field import schedule_fingerprint
+from fm_core import BudgetError, CompatError, Plan, Prediction, ProbabilityPath, Row, TableSolver, TimeError
+from fm_core.compat import other_path
 from fm_core.gaussian import check_times
 from fm_core.prediction import as_prediction
 from fm_core.straight import clock, straightened
@@ -18,7 +18,7 @@ from fm_core.straight import clock, straightened
 __all__ = ["FixedPlan", "OwnGrid", "calibrated"]
 
 SAME = 1e-6
-"""Schedules, and times, that differ by less are one."""
+"""Times that differ by less are one."""
 
 
 def _numbers(values: Sequence[float]) -> tuple[float, ...]:
@@ -57,8 +57,9 @@ class OwnGrid:
             )
         if abs(span[0] - own[0]) > SAME or (abs(span[1] - own[-1]) > SAME and not self.early):
             raise TimeError(
-                f"this table was calibrated from t = {own[0]:.6g} to {own[-1]:.6g}; got {span[0]:.6g} to "
-                f"{span[1]:.6g}. Use an uncalibrated solver to start elsewhere, or to invert"
+                f"this table was calibrated from t = {_shown(own[0])} to {_shown(own[-1])}; got {_shown(span[0])} to "
+                f"{_shown(span[1])}. Use an uncalibrated solver to start elsewhere, to invert, or "
+                "under guidance that asks the network elsewhere"
             )
         return torch.tensor(own, dtype=torch.float64, device="cpu")
 
@@ -102,13 +103,8 @@ class FixedPlan:
             CompatError: For another path.
             BudgetError, TimeError: For other times.
         """
-        if self.schedule and not _same(self.schedule, schedule_fingerprint(path)):
-            problem = Problem(
-                "this table was calibrated for another field",
-                f"the path here has other α and σ than {self.title!r} it was fitted on: its weights mean nothing here",
-                "calibrate this pipeline: fm.calibrate(pipe, …, nfe=…), or choose solver='auto'",
-            )
-            raise CompatError([problem])
+        if found := list(other_path(self.schedule, self.title, path)):
+            raise CompatError(found)
         own = self.grid.times(path, len(times) - 1, (float(times[0]), float(times[-1])))
         if not torch.allclose(own, times.to(own), rtol=0.0, atol=SAME):
             raise TimeError(
@@ -160,5 +156,6 @@ def calibrated(
     )
 
 
-def _same(there: Sequence[float], here: Sequence[float]) -> bool:
-    return len(there) == len(here) and all(abs(a - b) <= SAME for a, b in zip(there, here))
+def _shown(t: float) -> str:
+    """A time as messages say it, without the rounding of 0."""
+    return f"{0.0 if abs(t) < SAME else t:.6g}"

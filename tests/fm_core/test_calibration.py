@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 
 import fm_core as fm
 from fm_core.calibration.calibrate import calibrate
+from fm_core.calibration.comparing import robust
 from fm_core.calibration.contenders import contenders
-from fm_core.calibration.fitting import robust
 from fm_core.calibration.pilot import Pilot
 from fm_core.calibration.rollout import ends_of, jacobian
 from fm_core.calibration.table import Tables, free_numbers, table_of
@@ -147,7 +146,6 @@ def test_the_loss_is_not_ruled_by_one_trajectory() -> None:
     astray = errors.clone()
     astray[0] = 1.0
     assert robust(astray, 1e-3) - robust(errors, 1e-3) < 0.1  # the mean square rises 10⁴-fold, this by a tenth
-    assert robust(torch.tensor([math.nan, 1.0]), 1.0) == math.inf
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +190,9 @@ def test_one_budget_is_sampled_and_no_other(fitted: tuple[fm.Pipeline, fm.Pipeli
 def test_another_path_or_prediction_is_refused(fitted: tuple[fm.Pipeline, fm.Pipeline]) -> None:
     _, fast = fitted
     with pytest.raises(CompatError, match="other α and σ"):
-        _pipe("cosine", solver=fast.solver).sample(x0=_noise(2), steps=6)
+        _pipe("cosine", solver=fast.solver)
     with pytest.raises(CompatError, match="predicts v, and that one predicted velocity"):
-        _pipe("linear", "v", solver=fast.solver).sample(x0=_noise(2), nfe=6)
+        _pipe("linear", "v", solver=fast.solver)
 
 
 def test_a_fit_begins_from_several_tables_and_spends_every_call_and_step() -> None:
@@ -266,7 +264,7 @@ def test_guided_conditional_images_of_a_network_without_gradients() -> None:
     pipe = fm.compose(path="linear", model=model, guidance=[cfg])
     fast = calibrate(pipe, (24, 1, 4, 4), nfe=4, cond=torch.arange(24) % 2, iterations=4, chunk=64)
     assert fast.sample((3, 1, 4, 4), nfe=4, cond=torch.tensor([0, 1, 0]), seed=0).x.shape == (3, 1, 4, 4)
-    assert fast.solver.provenance["guidance"] == ["cfg"]  # type: ignore[union-attr]
+    assert fast.solver.provenance["guidance"] == [{"name": "cfg", "scale": 2.0}]  # type: ignore[union-attr]
     assert net.training
     assert net.modes == {False}
     assert all(parameter.grad is None for parameter in net.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -14,7 +15,7 @@ from fm_core.errors import BudgetError, CompatError, TimeError
 from fm_core.field import Field, schedule_fingerprint
 from fm_core.gaussian import GaussianPath
 from fm_core.randomness import make_generator
-from fm_core.testing import GaussianMixture
+from fm_core.testing import GaussianMixture, check
 
 MIXTURE = GaussianMixture(torch.tensor([[2.0, 0.0], [-1.0, 1.5]]), torch.tensor([0.3, 0.2]))
 TIMES = [0.0, 0.3, 0.8, 1.0]
@@ -102,3 +103,57 @@ def test_numbers_that_make_no_table_are_refused(linear: GaussianPath) -> None:
         fm.build("solver", "calibrated", **(_options(linear) | {"weights": [[0.3], [0.1], [0.0, 0.0, 0.2]]}))
     with pytest.raises(TimeError, match="strictly increasing"):
         fm.build("solver", "calibrated", **(_options(linear) | {"times": [0.0, 0.8, 0.3, 1.0]}))
+
+
+def test_composing_says_at_once_that_a_table_is_another_paths_and_another_networks(
+    linear: GaussianPath, paths: dict[str, Any]
+) -> None:
+    """The times of another path's network end elsewhere as well: what is wrong is said before they are looked at."""
+    solver = fm.build("solver", "calibrated", **_options(linear))
+    fitting = fm.compose(path=linear, model=MIXTURE.model(linear), solver=solver)
+    with pytest.raises(CompatError) as raised:
+        fm.compose(path=paths["vp"], model=MIXTURE.model(paths["vp"], "noise"), solver=solver)
+    network, path = raised.value.problems
+    assert "predicts noise, and that one predicted velocity" in network.why
+    assert "other α and σ than 'linear'" in path.why
+    with pytest.raises(CompatError, match="other α and σ"):
+        fitting.replace(path=paths["cosine"], model=MIXTURE.model(paths["cosine"]))
+    assert fitting.replace(solver="heun", path=paths["cosine"], model=MIXTURE.model(paths["cosine"])).solver
+
+
+def test_rounding_at_the_ends_is_said_as_none(linear: GaussianPath) -> None:
+    solver = fm.build("solver", "calibrated", **(_options(linear) | {"times": [2.220446049250313e-16, *TIMES[1:]]}))
+    with pytest.raises(TimeError, match=r"from t = 0 to 1; got 0 to 0\.5"):
+        solver.grid.times(linear, 3, (1e-17, 0.5))
+
+
+@pytest.mark.parametrize(("predicts", "times"), [("velocity", TIMES), ("noise", [1e-3, *TIMES[1:]])])
+def test_a_published_table_passes_the_kit_on_its_own_path_and_prediction(
+    linear: GaussianPath, predicts: str, times: list[float]
+) -> None:
+    config = {"name": "calibrated", **_options(linear), "predicts": [predicts], "times": times}
+    results = check(_published(config))
+    assert not [f"{r.check}: {r.why}" for r in results if r.status == "FAIL"]
+    passed = {r.check for r in results if r.status == "PASS"}
+    assert {"shapes_and_dtypes", "gradients_pass", "condition_reaches_the_network", "plans_are_values"} <= passed
+
+
+@pytest.mark.parametrize(
+    ("path", "changed", "why"),
+    [
+        ("vp", {}, "made for one path, and the kit's closed forms are on others: linear and trigonometric"),
+        ("linear", {"times": [0.0, 0.3, 0.8]}, "closes a run"),
+        ("linear", {"times": [0.1, 0.3, 0.8, 1.0]}, "none of a run without guidance"),
+    ],
+)
+def test_the_kit_skips_a_table_that_it_cannot_run_and_says_why(
+    paths: dict[str, Any], path: str, changed: dict[str, Any], why: str
+) -> None:
+    results = check(_published({"name": "calibrated", **_options(paths[path]), **changed}))
+    assert not [f"{r.check}: {r.why}" for r in results if r.status == "FAIL"]
+    assert why in {r.check: r.why for r in results if r.status == "SKIP"}["seeds"]
+
+
+def _published(config: dict[str, Any]) -> fm.Component:
+    """A component as a package that ships tables declares it."""
+    return fm.Component("solver", "my_net_3", functools.partial(registry.from_config, "solver", config))
