@@ -14,6 +14,8 @@ from fm_core.protocols import OnStep, VectorFieldModel
 __all__ = ["located"]
 
 ADVICE = "look for NaN weights, try more steps or float32; throw=False returns the other samples"
+
+
 def located(field: Field, run: Callable[[Field, OnStep], object], count: int) -> DivergenceError:
     """Where a run that gave non-finite samples first did so.
 
