@@ -53,6 +53,7 @@ from fm_core.prediction import Prediction
 from fm_core.protocols import OnStep, Solver, declared
 from fm_core.sampling import of_rows
 from fm_core.shapes import check_batch, map_tensors
+from fm_core.signatures import check_arguments
 
 if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
@@ -125,6 +126,7 @@ def encode(
         ShapeError: For shapes that do not fit.
         DivergenceError: For non-finite states.
     """
+    check_arguments(encode, times=times, chunk=chunk, on_step=on_step)
     solver = solver_of(pipeline, rtol, atol)
     if declared(solver, "stochastic"):
         raise TimeError(

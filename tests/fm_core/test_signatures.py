@@ -164,3 +164,9 @@ def test_one_number_is_one_seed_whatever_library_it_comes_from() -> None:
     one, other = (pipe.sample((2, 2), steps=1, seed=seed) for seed in (1, np.int64(1)))  # type: ignore[arg-type]
     assert torch.equal(one.x, other.x)
     assert type(other.seed) is int
+
+
+def test_inverting_refuses_arguments_of_other_types() -> None:
+    pipe = fm.compose(path="linear", model=fm.Model(lambda x, t: x, predicts="velocity"), solver="euler")
+    with pytest.raises(ArgumentError, match=r"encode: 'chunk' is 2.5"):
+        pipe.encode(torch.ones(1, 1), steps=2, chunk=2.5)  # type: ignore[arg-type]
