@@ -84,9 +84,9 @@ def build_target(component: Component, source: Source, spec: Spec) -> Any:
         try:
             target = target(**spec.options)
         except Exception as error:
-            if _refused(error):
+            if spec.options and _refused(error):
                 given = ", ".join(f"{name}={_describe(value)}" for name, value in spec.options.items())
-                raise OptionError(f"{where} cannot be built with {given or 'no options'}: {error.args[0]}") from error
+                raise OptionError(f"{where} cannot be built with {given}: {error.args[0]}") from error
             error.add_note(f"while building {where}")
             raise
     elif spec.options:

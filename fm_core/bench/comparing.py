@@ -1,29 +1,27 @@
 """What changed beyond noise between two folders of results, and whether they may be compared at all.
 
-Cells are matched by all that was asked for. Where both folders have a cell's seeds, their draws are the same, and the
-change is the ratio after/before seed by seed, with its interval: it is beyond noise if the interval excludes 1 and the
-ratio differs from 1 by more than a hundredth. Where they share fewer than two seeds, the intervals of the two figures
-must be disjoint. Results of other machines, versions and commits are compared too, and flagged.
+Cells are matched by all that was asked for, and a change is beyond noise as `statistics.differ` says: seed by seed
+where both folders have a cell's seeds, whose draws are the same, else by disjoint intervals. Results of other machines,
+versions, commits and seeds are compared too, and flagged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from fm_core.bench.ranking import Ranking, rankings
 from fm_core.bench.records import Record, Results, Run
 from fm_core.bench.report.quantities import quantity
-from fm_core.bench.statistics import Estimate, differ, estimate
+from fm_core.bench.report.sources import seeds_told
+from fm_core.bench.statistics import Estimate, differ, estimate, ratio
 
 __all__ = ["Change", "Comparison", "compare"]
 
-LEAST = 0.01
-"""Relative changes below this are none."""
-
-Verdict = Literal["better", "worse", "no difference", "one seed"]
+Verdict = Literal["better", "worse", "no difference", "too few seeds"]
 
 
 @frozen
@@ -36,7 +34,7 @@ class Change:
         before: In the first folder.
         after: In the second.
         ratio: After over before, with its interval where seeds are shared.
-        verdict: "better", "worse" or "no difference" beyond noise; "one seed" where nothing can be told.
+        verdict: "better", "worse" or "no difference" beyond noise; "too few seeds" where nothing can be told.
     """
 
     record: Record
@@ -57,7 +55,7 @@ class Comparison:
         gone: Cells of the first folder alone.
         new: Cells of the second alone.
         rankings: Whether contenders stand in the same order in both.
-        flags: What differs between the machines, versions and commits.
+        flags: What differs between the machines, versions, commits and seeds.
     """
 
     changes: tuple[Change, ...]
@@ -85,7 +83,7 @@ def compare(before: Results, after: Results) -> Comparison:
         gone=tuple(_any(a[key]) for key in a if key not in b),
         new=tuple(_any(b[key]) for key in b if key not in a),
         rankings=tuple(rankings(before.records, after.records)),
-        flags=tuple(_flags(before.runs, after.runs)),
+        flags=(*_flags(before.runs, after.runs), *_other_seeds([(a[key], b[key]) for key in both])),
     )
 
 
@@ -109,28 +107,18 @@ def _changes(a: Mapping[int, Record], b: Mapping[int, Record]) -> Iterator[Chang
         )
         if not better or not x or not y:
             continue
-        before, after = estimate(x.values()), estimate(y.values())
-        ratio, changed = _ratio(x, y, before, after)
-        verdict: Verdict = "one seed" if changed is None else "no difference"
+        before, after = (estimate(values, quantity(name).scale) for values in (x, y))
+        change, changed = _ratio(before, after), differ(before, after)
+        verdict: Verdict = "too few seeds" if changed is None else "no difference"
         if changed:
-            verdict = "better" if (ratio.median < 1) == (better == "lower") else "worse"
-        yield Change(_any(b), name, before, after, ratio, verdict)
+            verdict = "better" if (change.median < 1) == (better == "lower") else "worse"
+        yield Change(_any(b), name, before, after, change, verdict)
 
 
-def _ratio(
-    x: Mapping[int, float], y: Mapping[int, float], before: Estimate, after: Estimate
-) -> tuple[Estimate, bool | None]:
-    """After over before, and whether it is another than 1 beyond noise; None where that cannot be told."""
-    shared = [y[seed] / x[seed] for seed in x if seed in y and x[seed] > 0]
-    if len(shared) > 1:
-        ratio = estimate(shared)
-        assert ratio.low is not None
-        assert ratio.high is not None
-        apart = ratio.high < 1 or ratio.low > 1
-        return ratio, apart and abs(ratio.median - 1) > LEAST
-    ratio = estimate([after.median / before.median if before.median else float("inf")])
-    apart_ = differ(before, after)
-    return ratio, apart_ and abs(ratio.median - 1) > LEAST
+def _ratio(before: Estimate, after: Estimate) -> Estimate:
+    """After over before: seed by seed where enough are shared, else of the medians, with no interval."""
+    relative = (after.median - before.median) / abs(before.median) if before.median else math.inf
+    return ratio(before, after) or evolve(after, median=1 + relative, low=None, high=None, by_seed={})
 
 
 def _size(change: Change) -> float:
@@ -149,6 +137,14 @@ def _flags(a: Mapping[str, Run], b: Mapping[str, Run]) -> Iterator[str]:
         for key in dict.fromkeys([*x, *y]):
             if x.get(key) != y.get(key):
                 yield f"{what}: {key} {_said(x.get(key))} → {_said(y.get(key))}"
+
+
+def _other_seeds(shared: Sequence[tuple[Mapping[int, Record], Mapping[int, Record]]]) -> Iterator[str]:
+    """Whether cells that both folders have are of other seeds: those are not compared one by one."""
+    other = [pair for pair in shared if pair[0].keys() != pair[1].keys()]
+    before, after = ({seed for pair in other for seed in pair[side]} for side in (0, 1))
+    if other:
+        yield f"seeds: {seeds_told(before)} → {seeds_told(after)}"
 
 
 def _merged(runs: Mapping[str, Run], of: str) -> dict[str, tuple[Any, ...]]:

@@ -11,13 +11,14 @@ from attrs import field, frozen
 from fm_core import registry
 from fm_core.bench.naming import label, parse, parse_pair
 from fm_core.bench.whole import RunsWhole, WholeRuns
+from fm_core.building import OptionError
 from fm_core.course import is_adaptive
-from fm_core.errors import PluginError, UnknownNameError
+from fm_core.errors import PluginError, SavedFileError, UnknownNameError
 from fm_core.hookspecs import Component
 from fm_core.pipeline import Pipeline
 from fm_core.protocols import declared
 
-__all__ = ["DEFAULT", "QUICK", "Contender", "contenders", "library", "missing", "peers"]
+__all__ = ["DEFAULT", "QUICK", "Contender", "contenders", "library", "missing", "misspelt", "peers"]
 
 DEFAULT = (
     "auto",
@@ -135,6 +136,28 @@ class Contender:
         """The solver, built once. A fitted one is there for its traits alone."""
         return None if self.fitted else registry.from_config("solver", self.solver)
 
+    @cached_property
+    def trouble(self) -> Exception | None:
+        """Why it cannot be built here, or is no solver; None if it can, and is."""
+        if self.fitted:
+            return None
+        try:
+            built = self.built
+        except Exception as error:
+            return error
+        lacking = [name for name in ("solve", "order", "evals_per_step") if not hasattr(built, name)]
+        if not lacking or isinstance(built, RunsWhole):
+            return None
+        return TypeError(f"{self._where} is no solver: {type(built).__name__} lacks {', '.join(lacking)}")
+
+    @property
+    def _where(self) -> str:
+        """Which plugin it is of, where it has a name."""
+        if not isinstance(self.solver, Mapping):
+            return self.name
+        found = registry.find("solver", self.solver["name"])
+        return f"{found.component.key} ({found.source.where})"
+
     @property
     def stochastic(self) -> bool:
         """Whether it adds noise, so that it has no pathwise error."""
@@ -168,7 +191,9 @@ class Contender:
 
 
 def contenders(given: Iterable[Any]) -> tuple[Contender, ...]:
-    """Contenders from what one types, configurations, solvers, or contenders.
+    """Contenders from what one types, configurations, solvers, pipelines, or contenders.
+
+    One that is broken, or whose library is not installed, is a contender too: its `trouble` says why.
 
     Raises:
         UnknownNameError: For a solver or grid that no plugin provides, with those of a like name.
@@ -185,13 +210,18 @@ def _contender(given: Any) -> Contender:
         found = Contender(solver, grid, group=library("solver", solver["name"]))
         if grid is not None:
             registry.from_config("grid", grid)
+    elif isinstance(given, Pipeline):
+        found = Contender(given.solver, given.grid)
     else:
         found = Contender(given, group=library("solver", given["name"]) if isinstance(given, Mapping) else "ours")
-    if found.group == "ours":
-        _ = found.built  # what is misspelt is said before anything runs
-    else:
-        missing(found)  # here, too, but for a library that is not installed
+    if found.trouble is not None and misspelt(found.trouble):
+        raise found.trouble  # before anything runs
     return found
+
+
+def misspelt(trouble: Exception) -> bool:
+    """Whether it is what was typed, not what answers to it."""
+    return isinstance(trouble, UnknownNameError | SavedFileError | OptionError)
 
 
 def library(kind: str, name: str) -> str:
@@ -214,11 +244,5 @@ def peers(*, quick: bool = False) -> tuple[Contender, ...]:
 
 
 def missing(contender: Contender) -> str:
-    """Why a contender cannot be built here; empty if it can."""
-    if contender.fitted:
-        return ""
-    try:
-        _ = contender.built
-    except (PluginError, ImportError) as error:
-        return str(error)
-    return ""
+    """Why a contender cannot be measured here; empty if it can."""
+    return "" if contender.trouble is None else str(contender.trouble)

@@ -11,8 +11,9 @@ is what was learned, and deterministic paths have an energy.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,7 @@ from typing import TypeVar
 from attrs import asdict, evolve
 
 from fm_core import registry
+from fm_core.bench.asked import folder_of, names_of, seeds_of
 from fm_core.bench.contenders import library
 from fm_core.bench.judging import Exam, judge, oracle
 from fm_core.bench.paper_table import FLOOR, write_table
@@ -59,13 +61,13 @@ _QUICK_TASKS, _QUICK_METHODS = ("N→8gaussians", "N→moons"), ("DDPM", "CFM", 
 
 
 def bench_methods(
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     quick: bool = False,
     paper: str | None = None,
-    seeds: Sequence[int] | int | None = None,
-    tasks: Sequence[str] | None = None,
-    methods: Sequence[str] | None = None,
+    seeds: Iterable[int] | int | None = None,
+    tasks: Iterable[str] | str | None = None,
+    methods: Iterable[str] | str | None = None,
     budget: Budget | None = None,
     command: str | None = None,
     progress: bool | None = None,
@@ -78,62 +80,69 @@ def bench_methods(
         paper: Name of a published table to repeat under its own budget; the folder gets a `README.md` of ours beside
             theirs.
         seeds: The replicates, or how many; by default 5, or the paper's.
-        tasks: Names of tasks; None for all.
-        methods: Names of methods, or of recipes; None for all.
+        tasks: Names of tasks, one or several, "N→moons" also as "N->moons" or "moons"; None for all.
+        methods: Names of methods, or of recipes, one or several; None for all.
         budget: Another budget than the default.
         command: What was typed, for the record.
         progress: Whether to show a bar with the time left; None on a terminal.
 
     Raises:
         UnknownNameError: For a paper, task or method that is not there.
+        ArgumentError: For seeds that are none.
         BudgetError: For a quick paper.
         DataError: If the disk is full.
     """
+    folder, named, by = folder_of(out), names_of(tasks), names_of(methods)
     if paper is None:
         todo = cells(
-            _chosen(TASKS, tasks or (_QUICK_TASKS if quick else None), "task"),
-            _methods(methods or (_QUICK_METHODS if quick else None)),
+            _tasks(TASKS, named or (_QUICK_TASKS if quick else ())),
+            _methods(by or (_QUICK_METHODS if quick else ())),
             budget or (QUICK if quick else FULL),
-            _seeds(seeds, 2 if quick else 5),
-            trainings=out / TRAININGS,
+            seeds_of(seeds, 3 if quick else 5),
+            trainings=folder / TRAININGS,
         )
-        return run(todo, out, command=command, title="methods", progress=progress)
+        return run(todo, folder, command=command, title="methods", progress=progress)
+    table = _chosen(PAPERS, (paper,), "paper")[paper]
     if quick:
         raise BudgetError(
             "a paper's table is repeated under its own budget; choose fewer seeds or tasks, not quick=True"
         )
-    table = _chosen(PAPERS, (paper,), "paper")[paper]
+    every = seeds_of(seeds, table.seeds)
     part = evolve(
         table,
-        tasks=_chosen(table.tasks, tasks, "task"),
-        methods=_chosen(table.methods, methods, "method"),
+        tasks=_tasks(table.tasks, named),
+        methods=_chosen(table.methods, by, "method"),
         budget=budget or table.budget,
     )
     try:
-        todo = paper_cells(part, _seeds(seeds, table.seeds), trainings=out / TRAININGS)
-        return run(todo, out, command=command, title=paper, progress=progress)
+        todo = paper_cells(part, every, trainings=folder / TRAININGS)
+        return run(todo, folder, command=command, title=paper, progress=progress)
     finally:
-        write_table(table, out)
+        write_table(table, folder)
 
 
 TRAININGS = "trainings"
 """Folder of unfinished trainings, beside the results."""
 
 
-def _seeds(seeds: Sequence[int] | int | None, default: int) -> Sequence[int]:
-    seeds = default if seeds is None else seeds
-    return range(seeds) if isinstance(seeds, int) else seeds
+def _tasks(known: Mapping[str, Task], names: Sequence[str]) -> dict[str, Task]:
+    """Those of these names, which may be typed without an arrow: "N->moons", and what is from noise as "moons"."""
+    typed = {name.removeprefix("N→"): name for name in known} | {name.replace("→", "->"): name for name in known}
+    return _chosen(known, names, "task", typed)
 
 
-def _chosen(known: Mapping[str, T], names: Sequence[str] | None, kind: str) -> dict[str, T]:
-    """Those of these names; all for None."""
-    for name in names or ():
-        if name not in known:
-            raise UnknownNameError(f"there is no {kind} {name!r}; {did_you_mean(name, known)}")
-    return {name: known[name] for name in names or known}
+def _chosen(
+    known: Mapping[str, T], names: Sequence[str], kind: str, typed: Mapping[str, str] | None = None
+) -> dict[str, T]:
+    """Those of these names, or of other spellings of them; all for none."""
+    spelt = {**(typed or {}), **{name: name for name in known}}
+    for name in names:
+        if not isinstance(name, str) or name not in spelt:
+            raise UnknownNameError(f"there is no {kind} {name!r}; {did_you_mean(str(name), spelt)}")
+    return {spelt[name]: known[spelt[name]] for name in names or known}
 
 
-def _methods(names: Sequence[str] | None) -> dict[str, Method]:
+def _methods(names: Sequence[str]) -> dict[str, Method]:
     """Methods by name, the registry's recipes among them."""
     recipes = {name: Method(name) for name in (part.name for part in registry.components("recipe"))}
     return _chosen({**recipes, **METHODS}, names or tuple(METHODS), "method")

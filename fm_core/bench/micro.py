@@ -16,12 +16,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fm_core
+from fm_core.bench.asked import folder_of, names_of, seeds_of
 from fm_core.bench.records import Record, Results
 from fm_core.bench.running import Cell, run
 from fm_core.errors import DataError, UnknownNameError, did_you_mean
@@ -39,11 +40,11 @@ OWN = ("median", "stddev", "iqr", "min")
 
 
 def bench_micro(
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     quick: bool = False,
-    only: Sequence[str] | None = None,
-    seeds: Sequence[int] | int | None = None,
+    only: Sequence[str] | str | None = None,
+    seeds: Iterable[int] | int | None = None,
     folder: Path | None = None,
     command: str | None = None,
     progress: bool | None = None,
@@ -53,7 +54,8 @@ def bench_micro(
     Args:
         out: Folder of `results.jsonl`.
         quick: Whether few rounds will do, and, where none are named, the benchmarks marked `quick`.
-        only: Files or benchmarks, as pytest names them: `bench_plan.py`, `bench_plan.py::bench_euler`; None for all.
+        only: Files or benchmarks, as pytest names them: `bench_plan.py`, `bench_plan.py::bench_euler`; one or several,
+            None for all.
         seeds: The replicates, or how many; by default 1. (The benchmarks' own seeds are fixed.)
         folder: Where they are; by default `benchmarks` of the checkout that the library is imported from.
         command: What was typed, for the record.
@@ -62,17 +64,19 @@ def bench_micro(
     Raises:
         DataError: Outside a checkout, or without pytest-benchmark.
         UnknownNameError: For a file or benchmark that is not there.
+        ArgumentError: For seeds that are none.
     """
+    to, every, only = folder_of(out), seeds_of(seeds, 1), names_of(only)
     folder = checkout() if folder is None else folder
     _require_pytest()
-    nodes = collected(folder, only or (), mark=QUICK if quick and not only else "")
-    seeds = 1 if seeds is None else seeds
+    nodes = collected(folder, only, mark=QUICK if quick and not only else "")
+    effort = "quick" if quick else "full"
     todo = [
-        Cell(_record(node, seed), partial(_measured, folder, node, GLIMPSE if quick else ()))
-        for seed in (range(seeds) if isinstance(seeds, int) else seeds)
+        Cell(_record(node, seed, effort), partial(_measured, folder, node, GLIMPSE if quick else ()))
+        for seed in every
         for node in nodes
     ]
-    return run(todo, out, command=command, title="micro", progress=progress)
+    return run(todo, to, command=command, title="micro", progress=progress)
 
 
 def checkout() -> Path:
@@ -130,9 +134,11 @@ def figures_of(benchmark: Mapping[str, Any]) -> dict[str, float]:
     return own | {name: float(value) for name, value in noted.items() if isinstance(value, int | float)}
 
 
-def _record(node: str, seed: int) -> Record:
+def _record(node: str, seed: int, effort: str) -> Record:
+    """A row of its own for each effort: few rounds are no stand-in for many."""
     file, benchmark = node.split("::", 1)
-    return Record("micro", Path(file).stem.removeprefix("bench_"), benchmark.removeprefix("bench_"), {}, seed)
+    problem, contender = Path(file).stem.removeprefix("bench_"), benchmark.removeprefix("bench_")
+    return Record("micro", problem, contender, {}, seed, notes={"effort": effort})
 
 
 def _measured(folder: Path, node: str, options: Sequence[str]) -> dict[str, float]:

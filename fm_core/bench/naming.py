@@ -7,14 +7,18 @@ solver@grid                  a solver on a grid
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fm_core.building import OptionError, origin, to_config
 
 __all__ = ["label", "parse", "parse_pair"]
+
+LONGEST = 60
+"""Letters of a list that a label spells out."""
 
 _PART = re.compile(r"\s*(?P<name>[^()@\s]+)\s*(\((?P<options>.*)\))?\s*", re.DOTALL)
 
@@ -32,7 +36,8 @@ def parse(text: str) -> dict[str, Any]:
     if found is None:
         raise OptionError(f"a part is written name or name(option=value, …); got {text!r}")
     options: dict[str, Any] = {}
-    for piece in _split(found["options"] or "", ","):
+    pieces = _split(found["options"] or "", ",")
+    for piece in pieces if pieces[-1].strip() else pieces[:-1]:
         name, equals, value = piece.partition("=")
         if not equals or not name.strip().isidentifier():
             raise OptionError(f"options are written option=value; got {piece.strip()!r} in {text!r}")
@@ -49,20 +54,26 @@ def parse_pair(text: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     solver, *grid = _split(text, "@")
     if len(grid) > 1:
         raise OptionError(f"a solver is on one grid, solver@grid; got {text!r}")
+    if not all(part.strip() for part in (solver, *grid)):
+        raise OptionError(f"a contender is written solver or solver@grid, such as 'heun@karras'; got {text!r}")
     return parse(solver), parse(grid[0]) if grid else None
 
 
 def label(part: Any) -> str:
-    """A part as it is typed.
+    """A part as it is typed; one with long lists, such as the weights of a fitted table, by a digest of its options.
 
-    >>> label({"name": "unipc", "order": 3}), label("heun")
-    ('unipc(order=3)', 'heun')
+    >>> label({"name": "unipc", "order": 3}), label("heun"), label({"name": "calibrated", "times": [0.25] * 20})
+    ('unipc(order=3)', 'heun', 'calibrated(…527d)')
     """
     if isinstance(part, str):
         return part
     if not isinstance(part, Mapping):
         part = to_config(part) if origin(part) is not None else {"name": type(part).__name__}
-    options = ", ".join(f"{key}={_text(value)}" for key, value in part.items() if key not in ("name", "kind"))
+    own = {key: value for key, value in part.items() if key not in ("name", "kind")}
+    if any(not isinstance(value, str) and len(_text(value)) > LONGEST for value in own.values()):
+        text = json.dumps(own, sort_keys=True, default=str)
+        return f"{part['name']}(…{hashlib.sha256(text.encode()).hexdigest()[:4]})"
+    options = ", ".join(f"{key}={_text(value)}" for key, value in own.items())
     return f"{part['name']}({options})" if options else str(part["name"])
 
 
@@ -79,15 +90,13 @@ def _value(text: str) -> Any:
         return text.strip("'\"")
 
 
-def _split(text: str, at: str) -> Iterator[str]:
-    """The pieces of a text between separators that are in no brackets."""
-    depth, piece = 0, ""
+def _split(text: str, at: str) -> list[str]:
+    """The pieces of a text between separators that are in no brackets, at least one."""
+    depth, pieces = 0, [""]
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
         if letter == at and depth == 0:
-            yield piece
-            piece = ""
+            pieces.append("")
         else:
-            piece += letter
-    if piece.strip():
-        yield piece
+            pieces[-1] += letter
+    return pieces

@@ -35,14 +35,17 @@ from fm_core.bench.report.choosing import usable
 from fm_core.bench.report.quantities import number
 from fm_core.bench.running import Cell, NotHere
 from fm_core.bench.statistics import Estimate, estimate
-from fm_core.errors import CompatError, FMError
+from fm_core.errors import CompatError, DivergenceError, FMError
 
-__all__ = ["SUITE", "Order", "Slope", "cells", "inside", "orders", "slope", "slopes", "told"]
+__all__ = ["SUITE", "Order", "Slope", "cells", "inside", "orders", "slope", "slopes", "sound", "told"]
 
 SUITE = "orders"
 STEPS = (24, 48, 96)
 ROUNDING = 1e-12
 """Root mean square below which an error is rounding."""
+
+BLOWN_UP = 1e3
+"""Errors so many times as large as the ends are no errors of a method that converges."""
 
 NEAR = 10.0
 """Errors below so many times the floor say nothing of the solver."""
@@ -131,8 +134,11 @@ def inside(solver: Any, path: str) -> Mapping[str, float]:
     except (FMError, NotImplementedError) as error:
         raise NotHere(f"it does not run from {FROM:g} to {TO:g} on a given grid: {error}") from error
     errors = [float((out - ends).square().mean().sqrt()) for out in runs]
+    for steps, off in zip(STEPS, errors, strict=True):
+        if not off <= BLOWN_UP * float(ends.square().mean().sqrt()):
+            raise DivergenceError(f"it blows up from {FROM:g} to {TO:g}: its error is {off:.2g} with {steps} steps")
     least = min(errors)
-    if not all(map(math.isfinite, errors)) or least < ROUNDING:
+    if least < ROUNDING:
         raise NotHere(f"its errors are {least:.1g} with {STEPS[-1]} steps: rounding")
     early, late = slope(STEPS[:2], errors[:2]), slope(STEPS[1:], errors[1:])
     assert early is not None
@@ -171,6 +177,12 @@ def orders(found: Iterable[Measured]) -> list[Order]:
     for cell in found:
         own.setdefault(cell.contender, []).append(cell)
     return [_order(solver, theirs) for solver, theirs in own.items()]
+
+
+def sound(found: Iterable[Measured], measured: Iterable[Order]) -> list[Measured]:
+    """The cells of solvers that keep the order they declare, as far as it is known: no other is to be recommended."""
+    broken = {one.solver for one in measured if one.kept is False}
+    return [cell for cell in found if cell.notes.get("solver") not in broken]
 
 
 def told(found: Sequence[Order]) -> str:
@@ -226,7 +238,7 @@ def _slope(competing: Sequence[Measured]) -> Slope:
         return Slope(None, f"not settled: {early:.2g}, then {late:.2g}")
     seeds = set.intersection(*({record.seed for record in cell.records} for cell in fine))
     each = [_of_seed(fine, seed) for seed in sorted(seeds)]
-    return Slope(estimate([one for one in each if one is not None] or [late]))
+    return Slope(estimate([one for one in each if one is not None] or [late], "plain"))
 
 
 def _of_seed(fine: Sequence[Measured], seed: int) -> float | None:

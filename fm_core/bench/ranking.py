@@ -1,10 +1,10 @@
 """Whether two runs rank alike: contenders that both tell apart must stand in the same order.
 
-Two contenders of one block (suite, problem, settings) are told apart by a figure where their intervals do not overlap.
-Runs with other seeds say the same of a pair, or nothing; a pair that both tell apart in opposite orders is *reversed*,
-and shows that the intervals promise too much. A pair that one run alone tells apart, and of which the other's medians
-stand the other way round, is *doubtful*: for two equal contenders the first tells them apart once in about 180 times by
-chance, and then the second is as likely to contradict it as not.
+Two contenders of one block (suite, problem, settings) are told apart by a figure as `statistics.differ` does it. Runs
+with other seeds say the same of a pair, or nothing; a pair that both tell apart in opposite orders is *reversed*. For
+equal contenders that is chance once in 800 times: each run tells them apart once in 20 times, and then in either order.
+More than that shows that the intervals promise too much. A pair that one run alone tells apart, and of which the
+other's medians stand the other way round, is *doubtful*.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attrs import frozen
 from fm_core.bench.records import Record
 from fm_core.bench.report.cells import Cell, cells, latest
 from fm_core.bench.report.quantities import quantity
-from fm_core.bench.statistics import Estimate, differ
+from fm_core.bench.statistics import CONFIDENCE, Estimate, differ
 
 __all__ = ["Ranking", "rankings"]
 
@@ -42,6 +42,11 @@ class Ranking:
     once: int
     reversed: tuple[str, ...]
     doubtful: tuple[str, ...]
+
+    @property
+    def by_chance(self) -> float:
+        """So many pairs would be reversed if all contenders were equal."""
+        return self.pairs * (1 - CONFIDENCE) ** 2 / 2
 
 
 def rankings(before: Iterable[Record], after: Iterable[Record]) -> list[Ranking]:

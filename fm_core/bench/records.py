@@ -17,16 +17,19 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from attrs import asdict, field, frozen
 
 from fm_core.errors import DataError
+from fm_core.signatures import check_arguments
 
 __all__ = ["RESULTS", "Record", "Results", "Run", "append", "read"]
 
 RESULTS = "results.jsonl"
 """Name of the file in a folder of results."""
+
+T = TypeVar("T")
 
 Status = Literal["ok", "diverged", "skipped", "failed"]
 
@@ -102,12 +105,24 @@ class Results:
     Args:
         runs: By identifier.
         records: In the order in which they were written; of two with one key the later counts.
-        torn: Lines that are no JSON and were left out.
+        torn: Lines that hold neither a run nor a record, and were left out.
+        asked: Keys of the records that a suite was asked for; None where none was.
+        measured: How many of them it had to measure.
     """
 
     runs: Mapping[str, Run]
     records: tuple[Record, ...]
     torn: int = 0
+    asked: frozenset[str] | None = None
+    measured: int = 0
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """Problems of what was asked for of which a row failed and none is "ok"."""
+        asked = [one for one in self.records if self.asked is None or one.key in self.asked]
+        well = {(one.suite, one.problem) for one in asked if one.status == "ok"}
+        bad = {(one.suite, one.problem): one.problem for one in asked if one.status == "failed"}
+        return tuple(dict.fromkeys(problem for place, problem in bad.items() if place not in well))
 
     def of(self, suite: str) -> tuple[Record, ...]:
         """The records of one suite."""
@@ -152,14 +167,20 @@ def read(folder: Path) -> Results:
         try:
             said = json.loads(line)
             if "suite" in said:
-                record = Record(**said)
+                record = _typed(Record, said)
                 records.pop(record.key, None)
                 records[record.key] = record
             else:
-                runs[said["run"]] = Run(**said)
+                runs[said["run"]] = _typed(Run, said)
         except (ValueError, TypeError, KeyError):
             torn += bool(line.strip())
     return Results(runs, tuple(records.values()), torn)
+
+
+def _typed(kind: type[T], said: Mapping[str, Any]) -> T:
+    """A line as what it says it is, with values of its types: a stranger's program may have written anything."""
+    check_arguments(kind, **said)
+    return kind(**said)
 
 
 def _ends_whole(path: Path) -> bool:

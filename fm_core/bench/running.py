@@ -11,6 +11,7 @@ Blocks go seed by seed: an interrupted suite has all contenders, with fewer repl
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import statistics
@@ -84,17 +85,19 @@ def run(
         progress: Whether to show a bar with the time left; None on a terminal.
 
     Returns:
-        All that the folder holds then.
+        All that the folder holds then, and which of it was asked for.
 
     Raises:
-        DataError: If the disk is full. Finished rows are kept.
+        DataError: If the folder cannot be written, as on a full disk. Finished rows are kept.
         KeyboardInterrupt: Ctrl-C. Finished rows are kept.
     """
-    before = read(out) if (out / RESULTS).is_file() else Results({}, ())
+    with _kept(out):
+        before = read(out) if (out / RESULTS).is_file() else Results({}, ())
     done = {record.key for record in before.records if record.status in FINISHED}
-    todo = [cell for cell in cells if cell.record.key not in done]
+    wanted = {cell.record.key: cell for cell in cells}
+    todo = [cell for key, cell in wanted.items() if key not in done]
     if not todo:
-        return before
+        return evolve(before, asked=frozenset(wanted))
     here = this_run(command)
     with _kept(out), _shown(title, len(todo), progress) as advance:
         append(out, here)
@@ -103,7 +106,7 @@ def run(
                 append(out, *finished)
                 for record in finished:
                     _tell(record)
-    return read(out)
+    return evolve(read(out), asked=frozenset(wanted), measured=len(todo))
 
 
 def _blocks(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -166,7 +169,8 @@ def _figures(cell: Cell, here: Run) -> Record:
     except (NotHere, CompatError) as error:
         return evolve(record, status="skipped", why=str(error))
     except Exception as error:
-        return evolve(record, status="failed", why=f"{type(error).__name__}: {error}")
+        said = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]  # the plugin is in the notes
+        return evolve(record, status="failed", why="; ".join(said))
 
 
 def _tell(record: Record) -> None:
@@ -184,10 +188,19 @@ def _kept(out: Path) -> Iterator[None]:
         stop.add_note(f"Finished rows are kept in {out / RESULTS}; the same command goes on from there.")
         raise
     except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "mend it")
         raise DataError(
-            f"{out / RESULTS} cannot be written: {error.strerror or error}. Finished rows are kept; make room, and the "
-            "same command goes on from there."
+            f"results cannot be kept in {out / RESULTS}: {error.strerror or error}. Finished rows are kept; {remedy}, "
+            "and the same command goes on from there."
         ) from error
+
+
+_REMEDIES: Mapping[int, str] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "allow writing there"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "move what is in the way, or name another folder"),
+}
+"""What helps, by the kind of error."""
 
 
 class Advance(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import Tensor
 from fm_core import registry
 from fm_core.bench.contenders import Contender
 from fm_core.bench.naming import label, parse
-from fm_core.bench.problem import BenchProblem
+from fm_core.bench.problem import BenchProblem, require_problem
+from fm_core.errors import ArgumentError
 from fm_core.floor import Metric, floor
 from fm_core.pipeline import Pipeline
 from fm_core.randomness import make_generator, spawn_seed
@@ -69,9 +70,17 @@ class Setting:
     @cached_property
     def problem(self) -> BenchProblem:
         """The problem, built."""
-        given = parse(self.given) if isinstance(self.given, str) else self.given
-        problem: BenchProblem = registry.from_config("problem", given)
-        return problem
+        try:
+            return require_problem(self.given)
+        except ArgumentError as error:
+            error.add_note(f"while building problem {self.name}{self._of_plugin}")
+            raise
+
+    @property
+    def _of_plugin(self) -> str:
+        config = parse(self.given) if isinstance(self.given, str) else self.given
+        found = registry.find("problem", config["name"]) if isinstance(config, Mapping) else None
+        return f" ({found.source.where})" if found else ""
 
     def pipeline_with(self, contender: Contender, nfe: int | None = None) -> Any:
         """What samples by a contender, the same for all seeds: its tables are computed once."""

@@ -14,28 +14,30 @@ A stochastic one has no path of its own to be compared with, so it has no such f
 
 All contenders of a block have the same source samples, conditions and draws of the truth. A contender that a problem
 does not allow (a budget that affords no step, a path that it does not serve) is a row that is skipped and says why, and
-so is, once, one whose library is not installed; one that diverges is a row too.
+so is, once, one whose library is not installed; one that diverges is a row too, and, once, one whose plugin is broken.
 
 The order of each solver of ours is measured beside: suite "orders", see `orders.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from attrs import frozen
+from torch import Tensor
 
-from fm_core import registry
 from fm_core.bench import orders
-from fm_core.bench.contenders import DEFAULT, QUICK, Contender, contenders, missing, peers
-from fm_core.bench.naming import parse
+from fm_core.bench.asked import folder_of, names_of, number_of, numbers_of, seeds_of
+from fm_core.bench.contenders import DEFAULT, QUICK, Contender, contenders, missing, misspelt, peers
+from fm_core.bench.naming import label, parse
+from fm_core.bench.problem import require_problem
 from fm_core.bench.records import Record, Results
 from fm_core.bench.running import Cell, NotHere, run
 from fm_core.bench.setting import Setting, distance_metric
-from fm_core.errors import BudgetError, DivergenceError, TimeError
+from fm_core.errors import BudgetError, DivergenceError, PluginError, TimeError
 
 __all__ = ["bench_solvers", "cells_of"]
 
@@ -70,6 +72,9 @@ SAMPLES, QUICK_SAMPLES = 128, 64
 SEEDS, QUICK_SEEDS = 8, 5
 ROUNDS, QUICK_ROUNDS = 3, 1
 
+BLOWN_UP = 1e3
+"""Samples so many times as large as they should be are no solution."""
+
 
 @frozen(eq=False)
 class _Run:
@@ -79,7 +84,6 @@ class _Run:
     contender: Contender
     budget: Mapping[str, Any]
     seed: int
-    missing: str
 
     def sample(self) -> Any:
         """The run that is timed."""
@@ -92,8 +96,9 @@ class _Run:
 
     def figures(self) -> dict[str, float]:
         """Errors, distance and calls."""
-        if self.missing:
-            raise NotHere(self.missing)
+        trouble = self.contender.trouble
+        if trouble is not None:
+            raise NotHere(str(trouble)) if _lacks(trouble) else trouble
         try:
             samples = self.sample()
         except (BudgetError, TimeError) as error:
@@ -102,6 +107,7 @@ class _Run:
         x = samples.x.to(torch.float64)
         if not bool(samples.status.all()):
             raise DivergenceError(f"{int((~samples.status).sum())} of {len(x)} samples are not finite")
+        _require_scale(x, draws.x0, draws.ends)
         found = {"nfe": float(samples.nfe)}
         if self.contender.fitted:
             found["fit_s"] = self.setting.fit_seconds(self.budget["nfe"])
@@ -117,12 +123,12 @@ class _Run:
 
 
 def bench_solvers(
-    out: Path,
+    out: str | os.PathLike[str],
     *,
-    problems: Sequence[Any] | None = None,
-    only: Sequence[Any] | None = None,
-    budgets: Sequence[int] | None = None,
-    seeds: Sequence[int] | int | None = None,
+    problems: Any = None,
+    only: Any = None,
+    budgets: Iterable[int] | int | None = None,
+    seeds: Iterable[int] | int | None = None,
     samples: int | None = None,
     quick: bool = False,
     with_peers: bool = True,
@@ -133,8 +139,9 @@ def bench_solvers(
 
     Args:
         out: Folder of results.
-        problems: Problems, or their registry names with options, such as "eight_gaussians(path=vp)".
-        only: Contenders, or what one types, such as "dpm_solver_pp(order=3)@karras"; by default a sensible set.
+        problems: Problems, or their registry names with options, such as "eight_gaussians(path=vp)"; one or several.
+        only: Contenders, or what one types, such as "dpm_solver_pp(order=3)@karras"; one or several, by default a
+            sensible set.
         budgets: Network calls given to solvers with a fixed grid.
         seeds: The replicates, or how many.
         samples: Samples of each.
@@ -148,43 +155,71 @@ def bench_solvers(
 
     Raises:
         UnknownNameError: For a problem, solver or grid that no plugin provides, before anything runs.
+        OptionError: For options that one of them does not take, likewise.
+        ArgumentError: For budgets, seeds or samples that are no positive whole numbers.
     """
+    folder, every = folder_of(out), seeds_of(seeds, QUICK_SEEDS if quick else SEEDS)
+    nfes = [{"nfe": n} for n in numbers_of("budgets", budgets, QUICK_BUDGETS if quick else BUDGETS)]
+    count = number_of("samples", samples, QUICK_SAMPLES if quick else SAMPLES)
+    only, problems = names_of(only), names_of(problems)
+
     named = only if only else (*(QUICK if quick else DEFAULT), *(peers(quick=quick) if with_peers else ()))
     competing = contenders(named)
     given = problems if problems else (QUICK_PROBLEMS if quick else PROBLEMS)
-    settings = [Setting(one, samples or (QUICK_SAMPLES if quick else SAMPLES)) for one in given]
-    for setting in settings:
-        _require_problem(setting.given)
-    nfes = [{"nfe": n} for n in budgets or (QUICK_BUDGETS if quick else BUDGETS)]
+    settings = [_setting(one, count) for one in given]
     tolerances = [{"tolerance": t} for t in (QUICK_TOLERANCES if quick else TOLERANCES)]
-    count = seeds if seeds is not None else QUICK_SEEDS if quick else SEEDS
-    every = range(count) if isinstance(count, int) else count
     here = [contender for contender in competing if not missing(contender)]
+    rounds = QUICK_ROUNDS if quick else ROUNDS
     cells = [
         cell
         for seed in every
         for setting in settings
         for contender in here
-        for cell in cells_of(setting, contender, tolerances if contender.adaptive else nfes, seed)
+        for cell in cells_of(setting, contender, tolerances if contender.adaptive else nfes, seed, rounds=rounds)
     ]
     cells += orders.cells(here)
     absent = [contender for contender in competing if contender not in here]
-    cells += [cell for contender in absent for cell in cells_of(settings[0], contender, nfes[:1], every[0])]
-    rounds = QUICK_ROUNDS if quick else ROUNDS
-    return run(cells, out, command=command, title=SUITE, rounds=rounds, progress=progress)
+    cells += [cell for one in absent for cell in cells_of(settings[0], one, nfes[:1], every[0], rounds=rounds)]
+    return run(cells, folder, command=command, title=SUITE, rounds=rounds, progress=progress)
 
 
-def cells_of(setting: Setting, contender: Contender, budgets: Iterable[Mapping[str, Any]], seed: int) -> Iterator[Cell]:
-    """One cell for each budget of a contender on a problem."""
-    why = missing(contender)
-    notes = {"samples": setting.samples, **({} if why else contender.notes)}
+def cells_of(
+    setting: Setting, contender: Contender, budgets: Iterable[Mapping[str, Any]], seed: int, *, rounds: int = ROUNDS
+) -> Iterator[Cell]:
+    """One cell for each budget of a contender on a problem; of fewer rounds of timing it is another one."""
+    notes = {"samples": setting.samples, "rounds": rounds, **({} if missing(contender) else contender.notes)}
     for budget in budgets:
         record = Record(SUITE, setting.name, contender.name, dict(budget), seed, group=contender.group, notes=notes)
-        go = _Run(setting, contender, dict(budget), seed, why)
+        go = _Run(setting, contender, dict(budget), seed)
         yield Cell(record, go.figures, timed=go.sample)
 
 
-def _require_problem(given: Any) -> None:
+def _lacks(trouble: Exception) -> bool:
+    """Whether what keeps a contender away is a library or plugin that is not there, and not one that is broken."""
+    chain: list[BaseException] = [trouble]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    absent = any(isinstance(one, ImportError) for one in chain)
+    return absent or (isinstance(trouble, PluginError) and len(chain) == 1)
+
+
+def _require_scale(x: Tensor, x0: Tensor, ends: Tensor) -> None:
+    """What is finite may have blown up all the same.
+
+    Raises:
+        DivergenceError: If samples are a thousand times as large as source samples and true ends.
+    """
+    size, due = (float(tensor.double().square().mean().sqrt()) for tensor in (x, torch.cat([x0.double(), ends])))
+    if size > BLOWN_UP * due:
+        raise DivergenceError(f"the samples blew up: their root mean square is {size:.2g}, where {due:.2g} is due")
+
+
+def _setting(given: Any, samples: int) -> Setting:
+    """A problem as it is asked for; what is misspelt is said here, one that is broken fails when it is measured."""
     config = parse(given) if isinstance(given, str) else given
-    if isinstance(config, Mapping):
-        registry.find("problem", config["name"])
+    try:
+        return Setting(require_problem(config), samples, name=label(given))
+    except Exception as error:
+        if not isinstance(config, Mapping) or misspelt(error):
+            raise
+    return Setting(given, samples)

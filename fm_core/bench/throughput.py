@@ -6,12 +6,14 @@ staying as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 from attrs import asdict, evolve, frozen
 
+from fm_core.bench.asked import folder_of, seeds_of
 from fm_core.bench.contenders import library
 from fm_core.bench.operations import Size, matching, memory, pairing, sampling, startup, training
 from fm_core.bench.records import Record, Results
@@ -25,12 +27,14 @@ class Effort:
     """How long is measured, and at which sizes.
 
     Args:
+        name: Of its rows, so that a glimpse is no stand-in for a measurement.
         seconds: Of a race, about.
         processes: Fresh processes for a start-up.
         sweeps: Values of each part of the size.
         base: What the other parts are.
     """
 
+    name: str
     seconds: float
     processes: int
     sweeps: Mapping[str, Sequence[int]]
@@ -38,12 +42,13 @@ class Effort:
 
 
 FULL = Effort(
+    name="full",
     seconds=3.0,
     processes=9,
     sweeps={"batch": (1, 16, 256, 4096), "dimension": (2, 32, 512), "steps": (10, 50, 200)},
     base=Size(),
 )
-QUICK = Effort(seconds=0.2, processes=1, sweeps={"batch": (1, 256)}, base=Size(steps=20))
+QUICK = Effort(name="quick", seconds=0.2, processes=1, sweeps={"batch": (1, 256)}, base=Size(steps=20))
 
 SOLVERS = ("euler", "heun", "unipc")
 COUPLINGS: Mapping[str, str | None] = {"cfm": None, "ot_cfm": "minibatch_ot"}
@@ -64,10 +69,10 @@ PROGRAMS = {
 
 
 def bench_throughput(
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     quick: bool = False,
-    seeds: Sequence[int] | int | None = None,
+    seeds: Iterable[int] | int | None = None,
     command: str | None = None,
     progress: bool | None = None,
 ) -> Results:
@@ -79,11 +84,13 @@ def bench_throughput(
         seeds: The replicates, or how many; by default 3, or 1 if quick.
         command: What was typed, for the record.
         progress: Whether to show a bar with the time left; None on a terminal.
+
+    Raises:
+        ArgumentError: For seeds that are none.
     """
-    seeds = (1 if quick else 3) if seeds is None else seeds
-    every = range(seeds) if isinstance(seeds, int) else seeds
+    folder, every = folder_of(out), seeds_of(seeds, 1 if quick else 3)
     todo = [cell for seed in every for cell in cells(QUICK if quick else FULL, seed)]
-    return run(todo, out, command=command, title="throughput", progress=progress)
+    return run(todo, folder, command=command, title="throughput", progress=progress)
 
 
 def cells(effort: Effort, seed: int) -> Iterator[Cell]:
@@ -91,7 +98,8 @@ def cells(effort: Effort, seed: int) -> Iterator[Cell]:
     for part, values in effort.sweeps.items():
         for value in values:
             size = evolve(effort.base, **{part: value})
-            others = {name: own for name, own in asdict(size).items() if name != part}
+            others: dict[str, Any] = {name: own for name, own in asdict(size).items() if name != part}
+            others["effort"] = effort.name
             there = partial(Record, "throughput", settings={part: value}, seed=seed, notes=others)
             for solver in SOLVERS:
                 measure = partial(sampling, solver, size, seed, effort.seconds)
@@ -108,7 +116,8 @@ def cells(effort: Effort, seed: int) -> Iterator[Cell]:
             if part == "batch":
                 yield Cell(there(problem=f"memory by {part}", contender="sample"), partial(memory, size))
     for name, program in PROGRAMS.items():
-        yield Cell(Record("throughput", "start-up", name, {}, seed), partial(startup, program, effort.processes))
+        record = Record("throughput", "start-up", name, {}, seed, notes={"effort": effort.name})
+        yield Cell(record, partial(startup, program, effort.processes))
 
 
 def _trainings(size: Size, seed: int, seconds: float) -> dict[str, tuple[bool, Callable[[], dict[str, float]]]]:

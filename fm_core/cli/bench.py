@@ -6,12 +6,16 @@ row.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fm_core.bench.records import Results
 
 __all__ = ["bench"]
 
@@ -80,7 +84,7 @@ def solvers(
     if pipeline is not None:
         problems.append({"name": "saved", "folder": str(pipeline)})
     with _going_on():
-        bench_solvers(
+        found = bench_solvers(
             out,
             problems=problems or None,
             only=solver,
@@ -90,7 +94,7 @@ def solvers(
             quick=quick,
             with_peers=peers,
         )
-    _conclude(out)
+    _conclude(out, found)
 
 
 @bench.command()
@@ -109,8 +113,8 @@ def methods(
     from fm_core.bench.methods import bench_methods
 
     with _going_on():
-        bench_methods(out, quick=quick, paper=paper, seeds=seeds, tasks=task, methods=method)
-    _conclude(out)
+        found = bench_methods(out, quick=quick, paper=paper, seeds=seeds, tasks=task, methods=method)
+    _conclude(out, found)
 
 
 @bench.command()
@@ -122,8 +126,8 @@ def throughput(seeds: Seeds = None, quick: Quick = False, out: Out = _OUT) -> No
     from fm_core.bench.throughput import bench_throughput
 
     with _going_on():
-        bench_throughput(out, quick=quick, seeds=seeds)
-    _conclude(out)
+        found = bench_throughput(out, quick=quick, seeds=seeds)
+    _conclude(out, found)
 
 
 @bench.command()
@@ -140,8 +144,8 @@ def micro(
     from fm_core.bench.micro import bench_micro
 
     with _going_on():
-        bench_micro(out, quick=quick, only=only, seeds=seeds)
-    _conclude(out)
+        found = bench_micro(out, quick=quick, only=only, seeds=seeds)
+    _conclude(out, found)
 
 
 @bench.command("all")
@@ -157,14 +161,12 @@ def everything(quick: Quick = False, out: Out = _OUT) -> None:
     from fm_core.errors import DataError
 
     with _going_on():
-        bench_solvers(out, quick=quick)
-        bench_methods(out, quick=quick)
-        bench_throughput(out, quick=quick)
+        found = [suite(out, quick=quick) for suite in (bench_solvers, bench_methods, bench_throughput)]
         try:
-            bench_micro(out, quick=quick)
+            found.append(bench_micro(out, quick=quick))
         except DataError as error:  # an installed package has no benchmarks/
             typer.echo(f"micro-benchmarks left out: {error}", err=True)
-    _conclude(out)
+    _conclude(out, *found)
 
 
 @bench.command()
@@ -194,16 +196,37 @@ def compare(
     show_comparison(console(), compared(read(before), read(after)), every=every)
 
 
-def _conclude(out: Path) -> None:
-    """The table that says what to take, and where the report is."""
+def _conclude(out: Path, *found: Results) -> None:
+    """The table that says what to take, and where the report is; exit code 1 if some problem did but fail.
+
+    Args:
+        out: Folder of results.
+        found: What suites were asked for; nothing to show all.
+    """
+    from attrs import evolve
+
     from fm_core.bench.records import read
     from fm_core.bench.report import write
     from fm_core.cli.tables import console
     from fm_core.cli.verdicts import show_results
 
-    to = console()
-    show_results(to, read(out))
+    to, results = console(), read(out)
+    if found:
+        asked = frozenset[str]().union(*(one.asked or () for one in found))
+        results = evolve(results, asked=asked, measured=sum(one.measured for one in found))
+        if not results.measured:
+            said = f"0 rows to measure: all {len(asked)} are there. To measure anew: --out {_fresh(out)}"
+            to.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    show_results(to, results)
     to.print(f"report: {write(out)}", highlight=False, markup=False, soft_wrap=True)
+    if found and results.failing:
+        raise typer.Exit(1)
+
+
+def _fresh(out: Path) -> Path:
+    """A folder beside it that is not there."""
+    named = out if out.name.strip(".") else out.resolve()
+    return next(path for n in itertools.count(2) if not (path := named.with_name(f"{named.name}-{n}")).exists())
 
 
 @contextmanager

@@ -11,29 +11,31 @@ from rich.markup import escape
 from rich.table import Table
 
 from fm_core.bench.comparing import Change, Comparison
-from fm_core.bench.orders import SUITE as ORDERS, orders, told
+from fm_core.bench.orders import SUITE as ORDERS, orders, sound, told
 from fm_core.bench.ranking import Ranking
-from fm_core.bench.recommending import Recommendation
-from fm_core.bench.records import Record, Results
-from fm_core.bench.report.cells import Cell, cells
+from fm_core.bench.records import RESULTS, Record, Results
+from fm_core.bench.report.cells import Cell, cells, latest
 from fm_core.bench.report.choosing import Choice, affordable, choose, tally
 from fm_core.bench.report.quantities import number, quantity, shown
+from fm_core.bench.statistics import FEWEST
 
-__all__ = ["show_comparison", "show_recommendation", "show_results"]
+__all__ = ["show_comparison", "show_results"]
 
 ERROR = "error_median"
 LEVEL = 3
 """Contenders named beside the best, where no difference was found."""
 
-COLOURS = {"better": "green", "worse": "red", "no difference": "dim", "one seed": "dim"}
+COLOURS = {"better": "green", "worse": "red", "no difference": "dim", "too few seeds": "dim"}
 
 
 def show_results(to: Console, results: Results) -> None:
     """Prints what to take, and what did not run."""
-    everything = cells(results.of("solvers"))
-    if everything:
-        _solvers(to, everything)
     measured = orders(cells(results.of(ORDERS)))
+    if competing := sound(latest(cells(results.of("solvers"))), measured):
+        _solvers(to, competing)
+    if broken := [one.solver for one in measured if one.kept is False]:
+        what = f"not named, since they show less than the order that they declare: {', '.join(broken)}"
+        to.print(what, style="red", markup=False, highlight=False, soft_wrap=True)
     if measured:
         to.print(told(measured), markup=False, highlight=False, soft_wrap=True)
     others = [record for record in results.records if record.suite not in ("solvers", ORDERS)]
@@ -41,6 +43,9 @@ def show_results(to: Console, results: Results) -> None:
         count = sum(record.suite == suite for record in others)
         to.print(f"{suite}: {count} rows, in the report", highlight=False)
     _troubles(to, results)
+    if results.torn:
+        lines = "1 line" if results.torn == 1 else f"{results.torn} lines"
+        to.print(f"{lines} of {RESULTS} could not be read and are left out.", style="yellow", highlight=False)
 
 
 def _solvers(to: Console, everything: list[Cell]) -> None:
@@ -58,11 +63,12 @@ def _solvers(to: Console, everything: list[Cell]) -> None:
     counted = tally(choices)
     if counted.taken:
         name, times = counted.taken[0]
-        to.print(
-            f"Take [bold]{escape(name)}[/]: the best, or level with the best, in {times} of {counted.places} places "
-            "(problem × budget). “=” marks contenders between which no difference was found.",
-            highlight=False,
-        )
+        places = f"in {times} of {counted.places} places (problem × budget)"
+        if any(choice.judged for choice in choices):
+            why = f"the best, or level with the best, {places}. “=” marks those from which no difference was found."
+        else:
+            why = f"the least error {places}, by fewer than {FEWEST} seeds, which may be chance: --seeds 5 tells."
+        to.print(f"Take [bold]{escape(name)}[/]: {why}", highlight=False)
 
 
 def _told(choice: Choice | None) -> str:
@@ -75,10 +81,10 @@ def _told(choice: Choice | None) -> str:
 
 
 def _troubles(to: Console, results: Results) -> None:
-    """Rows that are not "ok": a line for each status and reason, and one for each library that is not installed."""
+    """Rows asked for that are not "ok": a line for each status and reason, and for each library not installed."""
     found: dict[tuple[str, str], list[Record]] = {}
     for record in results.records:
-        if record.status != "ok":
+        if record.status != "ok" and (results.asked is None or record.key in results.asked):
             lacking = _LACKING.search(record.why)
             reason = lacking[0] if lacking else re.sub(r"\d+", "#", record.why)
             found.setdefault((record.status, reason), []).append(record)
@@ -126,11 +132,17 @@ def show_comparison(to: Console, found: Comparison, *, every: bool) -> None:
 
 def _ranked(found: Ranking) -> str:
     """In words, whether two runs rank alike."""
-    order = f"{len(found.reversed)} in opposite orders: {found.reversed[0]}" if found.reversed else "all in one order"
+    order = f"{found.both} of {found.pairs} pairs apart in both runs, all in one order"
+    if not found.both:
+        order = f"none of {found.pairs} pairs is apart in both runs, so there are no orders to compare"
+    elif found.reversed:
+        chance = f"by chance up to {number(found.by_chance, 1)} would be"
+        order = f"{found.both} of {found.pairs} pairs apart in both runs, {len(found.reversed)} in opposite orders "
+        order += f"({chance}): {found.reversed[0]}"
     once = f"{found.once} apart in one run alone"
     doubt = f", {len(found.doubtful)} of them the other way round in the other" if found.doubtful else ""
     label = quantity(found.figure).label
-    return f"ranking by {label}: {found.both} of {found.pairs} pairs apart in both runs, {order}; {once}{doubt}."
+    return f"ranking by {label}: {order}; {once}{doubt}."
 
 
 def _changes(changes: Sequence[Change]) -> Table:
@@ -151,26 +163,3 @@ def _changes(changes: Sequence[Change]) -> Table:
             f"[{COLOURS[change.verdict]}]{change.verdict}[/]",
         )
     return table
-
-
-def show_recommendation(to: Console, found: Recommendation) -> None:
-    """Prints the contenders within the budget, and which to take."""
-    table = Table(title=f"Median error within {found.budget}", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("solver@grid", no_wrap=True)
-    for heading in ("NFE", "error", "95 % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
-    for row in found.rows:
-        if row.error is None:
-            table.add_row(escape(row.name), "", "", "", escape(row.verdict.splitlines()[0]), style="dim")
-            continue
-        low, high = row.error.low, row.error.high
-        interval = "" if low is None or high is None else f"{number(low, 2)} – {number(high, 2)}"
-        style = "bold" if row.verdict == "best" else None
-        table.add_row(escape(row.name), str(row.nfe), number(row.error.median), interval, row.verdict, style=style)
-    to.print(table)
-    level = f" No difference was found from {escape(', '.join(found.level))}." if found.level else ""
-    to.print(f"Take [bold]{escape(found.name)}[/] with nfe={found.nfe}.{level}", highlight=False, soft_wrap=True)
-    if found.rows[0].error is not None and found.rows[0].error.median < 10 * found.reference_error:
-        close = "Errors are close to the reference's own: the best ones cannot be told apart by it"
-        to.print(f"{close} ({number(found.reference_error, 2)}).", style="yellow", highlight=False, soft_wrap=True)

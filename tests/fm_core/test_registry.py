@@ -329,7 +329,14 @@ def test_a_validator_of_types_is_an_error_of_options_and_an_errors_own_class_is_
     def refuses(order: int) -> None:
         raise ShapeError("no such shape")
 
+    def broken() -> None:
+        raise ValueError("math domain error")
+
     own = Registry([])
+    own.register(Component("solver", "broken", broken))
+    with pytest.raises(ValueError, match="math domain error") as caught:
+        own.build("solver", "broken")
+    assert not isinstance(caught.value, OptionError), "no option is to blame"
     own.register(Component("solver", "typed", Typed))
     own.register(Component("solver", "refuses", refuses))
     with pytest.raises(OptionError, match=r"with order='3': 'order' must be <class 'int'>"):

@@ -97,9 +97,9 @@ def latest(found: Iterable[Cell]) -> list[Cell]:
 
 def _cell(group: list[Record]) -> Cell:
     names = dict.fromkeys(name for record in group for name in record.figures)
-    values = {name: [_finite(record.figures.get(name)) for record in group] for name in names}
-    there = {name: [value for value in found if value is not None] for name, found in values.items()}
-    return Cell(tuple(group), {name: estimate(found) for name, found in there.items() if found})
+    values = {name: {record.seed: _finite(record.figures.get(name)) for record in group} for name in names}
+    there = {name: {s: x for s, x in found.items() if x is not None} for name, found in values.items()}
+    return Cell(tuple(group), {name: estimate(own, quantity(name).scale) for name, own in there.items() if own})
 
 
 def _place(cell: Cell) -> str:

@@ -1,7 +1,10 @@
 """Which contender to take: the best at each budget, who is level with it, the Pareto front, and who is dominated.
 
-At a budget b compete all cells that cost at most b. The one of least median error is the best; contenders whose best
-cell has an interval that overlaps its interval are level with it: no difference was found. The *front* are the cells of
+At a budget b compete all cells that cost at most b, of each contender the one of least median error. *Level* are those
+of them than which none is better beyond noise, as `statistics.differ` tells it seed by seed: between these no
+difference was found. The *best* is the plainest of the level: of the fewest network calls, then on its solver's own
+grid, of the lowest order, of the shortest name, the first in the alphabet. With too few seeds to tell, it is the one of
+least median error, and none is level with it. The *front* are the cells of
 less error than every cell that costs no more. A cell is *beaten* if another contender's on the front costs no more, or
 no more than can be told, and has less error beyond the intervals, where there are any. A contender is *dominated* if
 all its cells are beaten.
@@ -9,6 +12,7 @@ all its cells are beaten.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -43,10 +47,10 @@ class Choice:
     """What to take at one budget.
 
     Args:
-        best: The cell of least median error.
+        best: The plainest cell of those than which none is better.
         value: Its error.
-        level: Contenders that cannot be told from it, the least error first.
-        judged: Whether there are intervals to judge by: more than one seed.
+        level: The other contenders than which none is better, the plainest first.
+        judged: Whether there are intervals to judge by: at least three seeds.
         peer: The best cell of another library, if ours is the best; ours, if a peer is.
         ratio: That one's median error over the best's.
         against: How our best stands to the best peer: "ahead", "level", "behind"; empty where one is missing or nothing
@@ -83,7 +87,8 @@ class Tally:
 
     Args:
         places: Number of problems × budgets.
-        taken: Contenders with how often, the most often first.
+        taken: Contenders with how often, the most often first; of several the one that is the best itself most often,
+            then of the shortest name.
         against: How often our best is "ahead" of the best peer, "level" and "behind".
         ratio: Median over these places of the best peer's error over our best's; None without peers.
     """
@@ -132,19 +137,32 @@ def choose(cells: Iterable[Cell], error: str) -> Choice | None:
         leaders.setdefault(cell.contender, cell)
     if not leaders:
         return None
-    best, *rest = leaders.values()
-    value = best.estimates[error]
-    level = tuple(cell.contender for cell in rest if differ(value, cell.estimates[error]) is False)
+    least, *_ = ranked = list(leaders.values())
+    level = [least] + [cell for k, cell in enumerate(ranked) if k and _unbeaten(cell, ranked[:k], error)]
+    best, *others = sorted(level, key=_plainness)
+    value, rest = best.estimates[error], [cell for cell in ranked if cell is not best]
     other = next((cell for cell in rest if cell.is_peer != best.is_peer), None)
     return Choice(
         best=best,
         value=value,
-        level=level,
+        level=tuple(cell.contender for cell in others),
         judged=value.low is not None,
         peer=other.contender if other else "",
         ratio=_median(other, error) / value.median if other and value.median > 0 else None,
         against=_against(best, other, error),
     )
+
+
+def _unbeaten(cell: Cell, better: Sequence[Cell], error: str) -> bool:
+    """Whether no difference was found between a cell and any of less median error; False where it cannot be told."""
+    return all(differ(one.estimates[error], cell.estimates[error]) is False for one in better)
+
+
+def _plainness(cell: Cell) -> tuple[float, bool, float, int, str]:
+    """The least is the plainest. No clock counts: what is plain today is plain tomorrow."""
+    order = cell.notes.get("order")
+    own = order if isinstance(order, (int, float)) else math.inf
+    return cell.middle("nfe") or 0.0, "grid" in cell.notes, own, len(cell.contender), cell.contender
 
 
 def front(cells: Sequence[Cell], cost: str, error: str) -> list[Cell]:
@@ -179,7 +197,9 @@ def tally(choices: Sequence[Choice]) -> Tally:
     ratios = [
         1 / choice.ratio if choice.best.is_peer else choice.ratio for choice in choices if choice.ratio is not None
     ]
-    return Tally(len(choices), tuple(taken.most_common()), against, statistics.median(ratios) if ratios else None)
+    firsts = Counter(choice.best.contender for choice in choices)
+    ranked = sorted(taken.items(), key=lambda one: (-one[1], -firsts[one[0]], len(one[0]), one[0]))
+    return Tally(len(choices), tuple(ranked), against, statistics.median(ratios) if ratios else None)
 
 
 def advise(columns: Sequence[Sequence[Choice]]) -> list[Advice]:
@@ -200,7 +220,7 @@ def advise(columns: Sequence[Sequence[Choice]]) -> list[Advice]:
     found = []
     for (first, leading), last in zip(runs, ends):
         total = sum(counts[first : last + 1], Counter())
-        contender = max(leading, key=lambda name: (_firsts(columns[first : last + 1], name), name))
+        contender = min(leading, key=lambda name: (-_firsts(columns[first : last + 1], name), len(name), name))
         cases = sum(len(column) for column in columns[first : last + 1])
         found.append(Advice(first, last, contender, total[contender], cases, tuple(sorted(leading - {contender}))))
     return found

@@ -22,6 +22,7 @@ from fm_core.bench.report.sections import Section, sections
 from fm_core.bench.report.sources import run_facts
 from fm_core.bench.report.tables import spread_text
 from fm_core.bench.statistics import CONFIDENCE
+from fm_core.errors import DataError
 from fm_core.fit.files import replacing
 
 __all__ = ["FIGURES", "PICTURES", "REPORT", "write_page"]
@@ -46,14 +47,24 @@ class Picture:
 
 
 def write_page(folder: Path) -> Path:
-    """Writes the report and its figures; see `fm_core.bench.report.write`."""
+    """Writes the report and its figures; see `fm_core.bench.report.write`.
+
+    Raises:
+        DataError: If the folder holds no results, or cannot be written, as on a full disk.
+    """
     results = read(folder)
     found = sections(results)
     page = _render(results, found, list(_pictures(folder / PICTURES)))
-    with replacing(folder / REPORT) as (temporary,):
-        temporary.write_text(page, encoding="utf-8")
-    for chart in (chart for one in found for problem in one.problems for chart in problem.charts):
-        write_figure(draw(chart), folder / FIGURES)
+    try:
+        with replacing(folder / REPORT) as (temporary,):
+            temporary.write_text(page, encoding="utf-8")
+        for chart in (chart for one in found for problem in one.problems for chart in problem.charts):
+            write_figure(draw(chart), folder / FIGURES)
+    except OSError as error:
+        raise DataError(
+            f"the report cannot be written into {folder}: {error.strerror or error}. The rows are there, in "
+            f"{folder / RESULTS}; mend it, and write the report: fm bench report {folder}"
+        ) from error
     return folder / REPORT
 
 

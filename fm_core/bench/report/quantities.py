@@ -7,6 +7,8 @@ from typing import Literal
 
 from attrs import frozen
 
+from fm_core.bench.statistics import Scale
+
 __all__ = ["Quantity", "known", "number", "quantity", "shown"]
 
 Better = Literal["lower", "higher", ""]
@@ -34,6 +36,11 @@ class Quantity:
     def seconds(self) -> bool:
         """Whether it is a time."""
         return self.name.endswith("_s") and not self.name.endswith("_per_s")
+
+    @property
+    def scale(self) -> Scale:
+        """Whether chance multiplies it, or adds to it and may bring it near 0 or below; so for what is not known."""
+        return "log" if (known(self.name) or self.seconds) and self.name not in _SHIFTED else "plain"
 
 
 _TABLE: tuple[tuple[str, str, Better, str], ...] = (
@@ -66,6 +73,7 @@ _TABLE: tuple[tuple[str, str, Better, str], ...] = (
     ("startup_s", "startup", "lower", ""),
     ("memory_mb", "memory (MB)", "lower", ""),
 )
+_SHIFTED = frozenset({"npe", "npe_last", "straightness", "order", "declared_order"})
 _KNOWN = {row[0]: Quantity(*row, order) for order, row in enumerate(_TABLE)}
 
 

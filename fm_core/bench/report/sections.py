@@ -115,9 +115,10 @@ def _section(suite: str, results: Results) -> Section:
     problems = _by_problem(found)
     error = "error_median" if usable(found, "error_median") else "distance"
     if suite == "solvers":
-        answers = [at_budgets(problems, "nfe", error), at_budgets(problems, "sample_s", error)]
+        eligible = _by_problem(orders.sound(found, orders.orders(cells(results.of(orders.SUITE)))))
+        answers = [at_budgets(eligible, "nfe", error), at_budgets(eligible, "sample_s", error)]
         if error != "distance":
-            answers.append(at_budgets(problems, "nfe", "distance"))
+            answers.append(at_budgets(eligible, "nfe", "distance"))
     else:
         answers = [in_each(found)] if suite == "methods" else []
     answers = [one for one in answers if one.tally.places]

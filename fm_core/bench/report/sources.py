@@ -9,7 +9,7 @@ from attrs import frozen
 
 from fm_core.bench.records import Record, Run
 
-__all__ = ["Origin", "origin", "run_facts"]
+__all__ = ["Origin", "origin", "run_facts", "seeds_told"]
 
 
 @frozen
@@ -36,14 +36,14 @@ def origin(records: Sequence[Record], runs: Mapping[str, Run]) -> Origin:
     names = tuple(dict.fromkeys(record.run for record in records))
     known = [runs[name] for name in names if name in runs]
     unknown = [name for name in names if name not in runs]
-    warnings = [*_mixed(known)]
+    warnings, seeds = [*_mixed(known)], {record.seed for record in records}
     if unknown:
         named = ", ".join(name or "unnamed" for name in unknown)
         many = "one run" if len(unknown) == 1 else f"{len(unknown)} runs"
         warnings.append(f"Of {many} the file says neither machine nor command: {named}.")
     return Origin(
         tuple(dict.fromkeys(run.command for run in known)),
-        _seeds({record.seed for record in records}),
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {seeds_told(seeds)}",
         names,
         tuple(dict.fromkeys(map(_machine, known))),
         tuple(warnings),
@@ -87,11 +87,11 @@ def _listed(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{_FACTS.get(name, name)} {value}" for name, value in facts.items() if value is not None)
 
 
-def _seeds(seeds: set[int]) -> str:
+def seeds_told(seeds: Iterable[int]) -> str:
     """Seeds, runs of them as ranges.
 
-    >>> _seeds({0, 1, 2, 5}), _seeds({7})
-    ('seeds 0–2, 5', 'seed 7')
+    >>> seeds_told({0, 1, 2, 5}), seeds_told({7})
+    ('0–2, 5', '7')
     """
     parts: list[list[int]] = []
     for seed in sorted(seeds):
@@ -99,5 +99,4 @@ def _seeds(seeds: set[int]) -> str:
             parts[-1].append(seed)
         else:
             parts.append([seed])
-    text = ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts)
-    return f"{'seed' if len(seeds) == 1 else 'seeds'} {text}"
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts)

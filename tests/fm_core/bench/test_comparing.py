@@ -49,7 +49,7 @@ def test_more_is_better_where_more_is_better() -> None:
 def test_other_seeds_must_differ_beyond_their_intervals() -> None:
     assert compare(results(NOISE), results(NOISE[::-1], first=10)).changes[0].verdict == "no difference"
     assert compare(results(NOISE), results([9 * x for x in NOISE], first=10)).changes[0].verdict == "worse"
-    assert compare(results([1.0]), results([9.0])).changes[0].verdict == "one seed"
+    assert compare(results([1.0]), results([9.0])).changes[0].verdict == "too few seeds"
 
 
 def test_noise_alone_is_seldom_a_change() -> None:
@@ -80,6 +80,22 @@ def test_another_machine_or_version_is_flagged() -> None:
         "versions: torch 2 → 3",
         "git: commit not there → abc",
     )
+
+
+def test_other_seeds_are_flagged() -> None:
+    assert compare(results(NOISE), results(NOISE, first=100)).flags == ("seeds: 0–4 → 100–104",)
+    assert compare(results(NOISE), results(NOISE[:3])).flags == ("seeds: 0–4 → 0–2",)
+
+
+def test_figures_near_0_change_as_they_are() -> None:
+    """Of a figure that chance may bring to 0 a ratio of seeds is nothing; differences are."""
+    before, after = [0.004, 0.016, 0.00003, 0.01], [0.18, 0.196, 0.17, 0.19]
+    (change,) = compare(results(before, name="npe"), results(after, name="npe")).changes
+    assert change.verdict == "worse"
+    (back,) = compare(results(after, name="npe"), results(before, name="npe")).changes
+    assert back.verdict == "better"
+    assert back.ratio.low is not None
+    assert -0.2 < back.ratio.low < 0.1
 
 
 def test_facts_of_any_kind_are_compared() -> None:

@@ -16,7 +16,7 @@ from fm_core.bench.papers import SF2M, Budget, Method
 from fm_core.bench.records import Record
 from fm_core.bench.running import run
 from fm_core.bench.training import train
-from fm_core.errors import BudgetError, UnknownNameError
+from fm_core.errors import ArgumentError, BudgetError, UnknownNameError
 from fm_plugins.toy_data.moons import Moons
 
 TINY = Budget(points=500, steps=6, batch_size=32, width=16, depth=2, euler=5, pairs=64, n=64)
@@ -142,12 +142,33 @@ def test_any_recipe_is_a_method_and_what_it_cannot_do_is_said(tmp_path: Path) ->
         ({"tasks": ["N→moon"]}, UnknownNameError, "did you mean 'N→moons'"),
         ({"methods": ["OT-CMF"]}, UnknownNameError, "did you mean 'OT-CFM'"),
         ({"paper": "sf2m", "quick": True}, BudgetError, "its own budget"),
+        ({"paper": "sf2", "quick": True}, UnknownNameError, "did you mean 'sf2m'"),
+        ({"tasks": "moon"}, UnknownNameError, "did you mean 'moons'"),
+        ({"seeds": 0}, ArgumentError, "seeds are how many"),
+        ({"paper": "sf2m", "seeds": "3"}, ArgumentError, "got '3'"),
     ],
 )
 def test_mistakes_are_said(tmp_path: Path, options: dict[str, Any], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         methods.bench_methods(tmp_path, **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("moons", ["N→moons"]),
+        ("N->moons", ["N→moons"]),
+        (["moons->8gaussians", "scurve"], ["moons→8gaussians", "N→scurve"]),
+        (["N→moons", "moons"], ["N→moons"]),
+    ],
+)
+def test_tasks_are_typed_without_an_arrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Any, names: Any
+) -> None:
+    monkeypatch.setattr(methods, "run", lambda todo, *more, **options: todo)
+    todo: Any = methods.bench_methods(str(tmp_path), tasks=typed, methods="CFM", seeds=1)
+    assert [one.record.problem for one in todo if one.record.contender == "CFM"] == names
 
 
 def test_a_divergence_is_a_row_with_its_reason(tmp_path: Path) -> None:

@@ -77,6 +77,15 @@ def test_a_quick_run_takes_the_marked_ones_and_few_rounds(folder: Path, tmp_path
     assert 3 <= record.figures["rounds"] < 500, "a full run takes a second, a quick one a fifth of it"
 
 
+def test_a_quick_row_is_no_stand_in_for_a_full_one(folder: Path, tmp_path: Path) -> None:
+    named = "bench_small.py::bench_sum[1]"
+    quick = micro.bench_micro(str(tmp_path / "out"), folder=folder, only=named, quick=True)
+    both = micro.bench_micro(tmp_path / "out", folder=folder, only=named)
+    assert (quick.measured, both.measured) == (1, 1)
+    assert [one.notes for one in both.records] == [{"effort": "quick"}, {"effort": "full"}]
+    assert micro.bench_micro(tmp_path / "out", folder=folder, only=[named], seeds=1).measured == 0
+
+
 def test_a_folder_without_marks_has_no_quick_run(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no benchmarks marked quick"):
         micro.bench_micro(tmp_path / "out", folder=folder, quick=True)

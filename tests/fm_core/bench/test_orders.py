@@ -103,6 +103,23 @@ def test_what_cannot_be_told_says_why(tmp_path: Path) -> None:
     assert "a grid of its own" in one.verdict
 
 
+@pytest.mark.parametrize("factor", [1e30, 1e200, 1e300])
+def test_what_blows_up_is_not_called_rounding(tmp_path: Path, factor: float) -> None:
+    (one,) = orders.orders(cells(measured(tmp_path, planted(2, lambda j, b: b * factor)).records))
+    assert one.measured is None
+    assert "blows up" in one.why or "not finite" in one.why
+    assert "rounding" not in one.why
+
+
+def test_solvers_of_less_than_their_declared_order_do_not_compete() -> None:
+    competing = cells(
+        Record("solvers", "p", name, {}, 0, figures={"nfe": 1.0}, notes={"solver": solver})
+        for name, solver in (("worse@karras", "worse"), ("heun", "heun"), ("odd", "odd"), ("not measured", "new"))
+    )
+    measured = [Order("worse", 1.0, 0.3), Order("heun", 2.0, 2.0), Order("odd", 2.0, None, "rounding")]
+    assert [cell.contender for cell in orders.sound(competing, measured)] == ["heun", "odd", "not measured"]
+
+
 def of(name: str, error: Callable[[int], float], floor: float = 1e-9) -> list[Cell]:
     figures = [{"nfe": n, "error_median": error(n), "reference_error": floor} for n in (5, 10, 20, 40, 80)]
     return cells([Record("solvers", "p", name, {"nfe": f["nfe"]}, s, figures=f) for f in figures for s in range(2)])
@@ -138,7 +155,7 @@ def test_a_slope_has_the_interval_of_its_seeds() -> None:
     ]
     value = slopes(cells(records))["a"].value
     assert value is not None
-    expected = estimate([2.0, 2.1, 2.2, 2.3, 2.4])
+    expected = estimate([2.0, 2.1, 2.2, 2.3, 2.4], "plain")
     assert value.low == pytest.approx(expected.low)
     assert value.high == pytest.approx(expected.high)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 
 from fm_core.bench.ranking import rankings
@@ -46,11 +47,12 @@ def test_other_problems_are_not_compared_and_one_seed_tells_nothing() -> None:
     assert rankings(run(0, a=A[:1], b=B[:1]), run(1, a=A[:1], b=B[:1])) == []
 
 
-def test_equal_contenders_are_never_reversed_and_seldom_doubtful() -> None:
-    """40 contenders of one law in two runs: 780 pairs, of which a handful are told apart by chance, none in both."""
+def test_equal_contenders_are_reversed_as_seldom_as_chance_has_it() -> None:
+    """40 contenders of one law in two runs: 780 pairs, of which one in 20 is told apart in each, in about one both."""
     z = torch.randn(2, 40, 5, generator=make_generator(0), dtype=torch.float64).mul(0.3).exp().tolist()
     before, after = (run(100 * k, **{f"c{i}": values for i, values in enumerate(z[k])}) for k in range(2))
     (found,) = rankings(before, after)
     assert found.pairs == 780
-    assert found.once < 780 / 40
-    assert found.reversed == ()
+    assert 780 / 20 < found.once < 780 / 7
+    assert found.by_chance == pytest.approx(780 / 800)
+    assert len(found.reversed) <= 4

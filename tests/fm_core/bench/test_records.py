@@ -64,6 +64,31 @@ def test_torn_line_is_left_out_and_the_next_stands_alone(tmp_path: Path) -> None
     assert results.torn == 1
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"figures": None},
+        {"settings": None},
+        {"notes": None},
+        {"seed": "3"},
+        {"status": "fine"},
+        {"why": None},
+        {"problem": 3},
+        {"of a later version": 1},
+    ],
+)
+def test_a_line_of_other_types_is_left_out_and_counted(tmp_path: Path, line: dict[str, Any]) -> None:
+    append(tmp_path, record())
+    whole = json.loads((tmp_path / RESULTS).read_text())
+    runs = [{"run": "r", "command": "", "started": "", "machine": None}, {"run": 3, "command": "", "started": ""}, 3]
+    with (tmp_path / RESULTS).open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in ({**whole, **line}, *runs))
+    results = read(tmp_path)
+    assert results.records == (record(),)
+    assert not results.runs
+    assert results.torn == 4
+
+
 def test_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     append(tmp_path, record())
     before = (tmp_path / RESULTS).read_bytes()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -153,6 +155,53 @@ def test_a_full_disk_keeps_what_is_there_and_says_how_to_go_on(tmp_path: Path, m
     with pytest.raises(DataError, match=r"No space left on device\. Finished rows are kept"):
         run([cell(seed=1)], tmp_path)
     assert len(read(tmp_path).records) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EROFS, "allow writing there"),
+        (errno.EEXIST, "move what is in the way"),
+        (errno.EINVAL, "mend it"),
+    ],
+)
+def test_what_stops_the_writing_is_said_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def stops(*lines: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(running, "append", stops)
+    with pytest.raises(DataError, match=remedy) as stopped:
+        run([cell()], tmp_path)
+    assert os.strerror(number) in str(stopped.value)
+    assert ("make room" in str(stopped.value)) is (number == errno.ENOSPC)
+
+
+def test_a_file_in_place_of_the_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="move what is in the way, or name another folder"):
+        run([cell()], tmp_path / "file")
+
+
+def test_what_was_asked_for_and_measured_is_told(tmp_path: Path) -> None:
+    first = run([cell(seed=0), cell(seed=0)], tmp_path)
+    assert (first.asked, first.measured) == ({cell(seed=0).record.key}, 1)
+    second = run([cell(seed=0), cell(seed=1)], tmp_path)
+    assert (len(second.asked or ()), second.measured, len(second.records)) == (2, 1, 2)
+    assert run([cell(seed=0)], tmp_path).measured == 0
+    assert read(tmp_path).asked is None
+
+
+def test_a_failure_says_what_was_being_built(tmp_path: Path) -> None:
+    def fails() -> Mapping[str, float]:
+        error = RuntimeError("planted")
+        error.add_note("while building problem/mine (plugin 'zoo' of zoo 1.0)")
+        raise error
+
+    (record,) = run([cell(measure=fails)], tmp_path).records
+    assert record.why == "RuntimeError: planted; while building problem/mine (plugin 'zoo' of zoo 1.0)"
 
 
 def test_observers_hear_of_every_record(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from fm_core import TableSolver, UnknownNameError, build
+from fm_core import Component, TableSolver, UnknownNameError, build, registry
 from fm_core.bench import solvers as suite
 from fm_core.bench.contenders import Contender, contenders
 from fm_core.bench.naming import label, parse_pair
@@ -20,6 +21,7 @@ from fm_core.bench.report.cells import cells
 from fm_core.bench.setting import Setting
 from fm_core.bench.statistics import differ
 from fm_core.building import OptionError
+from fm_core.errors import ArgumentError, FMError, PluginError
 from fm_core.plan import Plan
 
 FIGURES = ("error_median", "error_rms", "nfe", "distance", "floor")
@@ -38,24 +40,23 @@ def by_name(results: Results) -> dict[str, Record]:
 def once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One round of timing, and no orders, which are not what is tested."""
     monkeypatch.setattr(suite, "ROUNDS", 1)
+    monkeypatch.setattr(suite, "QUICK_ROUNDS", 0)
     monkeypatch.setattr(suite.orders, "cells", lambda competing: iter(()))
 
 
 pytestmark = pytest.mark.usefixtures("once")
 
 
-def worse(plan: Any, path: Any, times: Any) -> Plan:
-    """Heun's table with a hundredth of every weight lost: a planted mistake."""
-    from attrs import evolve
-
+def scaled(plan: Any, factor: float, path: Any, times: Any) -> Plan:
+    """A table with every weight multiplied: a planted mistake."""
     right = plan(path, times)
-    rows = [evolve(row, predictions=tuple((j, 0.99 * b) for j, b in row.predictions)) for row in right.rows]
+    rows = [evolve(row, predictions=tuple((j, factor * b) for j, b in row.predictions)) for row in right.rows]
     return Plan(right.space, right.t0, rows)
 
 
 def test_a_planted_worse_solver_is_ranked_so_beyond_noise(tmp_path: Path) -> None:
     heun = build("solver", "heun")
-    planted = TableSolver(functools.partial(worse, heun.plan), space="velocity", order=2, evals_per_step=2)
+    planted = TableSolver(functools.partial(scaled, heun.plan, 0.99), space="velocity", order=2, evals_per_step=2)
     competing = [Contender(heun, name="heun"), Contender(planted, name="planted")]
     measured = {c.contender: c for c in cells(bench(tmp_path, competing, seeds=5, budgets=[40]).of("solvers"))}
     right, wrong = (measured[name].estimates["error_median"] for name in ("heun", "planted"))
@@ -131,14 +132,126 @@ def test_what_a_problem_or_budget_does_not_allow_is_a_row_that_says_why(tmp_path
 
 
 def test_a_library_that_is_not_here_is_one_row_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(contender: Contender) -> str:
-        return "install diffusers" if contender.name == "ddim" else ""
+    from_config = registry.from_config
 
-    monkeypatch.setattr(suite, "missing", absent)
+    def absent(kind: str, config: Any) -> Any:
+        if config == {"name": "ddim"}:
+            raise PluginError("install diffusers")
+        return from_config(kind, config)
+
+    monkeypatch.setattr(registry, "from_config", absent)
     given = {"problems": ["gaussian", "line"], "budgets": [4, 8], "seeds": 2}
     records = bench(tmp_path, ["heun", "ddim"], **given).of("solvers")
     assert [(one.status, one.why) for one in records if one.contender == "ddim"] == [("skipped", "install diffusers")]
     assert sum(one.contender == "heun" for one in records) == 8
+
+
+def raising() -> Any:
+    raise ValueError("no table on this machine")
+
+
+@pytest.fixture
+def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Solvers of a stranger's plugin: a factory that raises, one that returns no solver, and one that is sound."""
+    monkeypatch.setattr(registry.default, "_added", {})
+    monkeypatch.setattr(registry.default, "_found", registry.default._ready())
+    sound: dict[str, Any] = {"sound": lambda: build("solver", "euler")}
+    broken: dict[str, Any] = {"raises": raising, "three": lambda: 3, "gone": "fm_core.bench.naming:gone"}
+    for name, factory in {**sound, **broken, "absent": "no_such_library.solvers:absent"}.items():
+        registry.register(Component("solver", name, factory, summary="a stranger's"))
+
+
+@pytest.mark.usefixtures("strangers")
+def test_a_broken_solver_is_one_row_that_names_its_plugin_and_the_others_run(tmp_path: Path) -> None:
+    named = ["raises", "three", "gone", "absent", "sound"]
+    records = bench(tmp_path, named, problems=["gaussian", "line"], seeds=2).of("solvers")
+    rows = [(one.contender, one.status) for one in records]
+    bad = [("raises", "failed"), ("three", "failed"), ("gone", "failed"), ("absent", "skipped")]
+    assert [row for row in rows if row[1] != "ok"] == bad
+    assert rows.count(("sound", "ok")) == 4
+    why = {one.contender: one.why for one in records if one.status == "failed"}
+    assert "no table on this machine" in why["raises"]
+    assert "solver/raises (plugin 'python'" in why["raises"]
+    assert "solver/three (plugin 'python' of python) is no solver: int lacks solve" in why["three"]
+
+
+def hollow() -> Any:
+    return 3
+
+
+@pytest.mark.usefixtures("strangers")
+@pytest.mark.parametrize(("factory", "said"), [(raising, "no table on this machine"), (hollow, "int lacks title")])
+def test_a_broken_problem_is_a_row_that_names_its_plugin_and_the_others_run(
+    tmp_path: Path, factory: Any, said: str
+) -> None:
+    registry.register(Component("problem", "broken", factory, summary="a stranger's"))
+    records = bench(tmp_path, ["heun"], problems=["broken", "gaussian"]).of("solvers")
+    assert [(one.problem, one.status) for one in records] == [("broken", "failed"), ("gaussian", "ok")]
+    assert said in records[0].why
+    assert "(plugin 'python'" in records[0].why
+
+
+def test_a_problems_options_and_paths_are_checked_before_anything_runs(tmp_path: Path) -> None:
+    for problem, match in (
+        ("gaussian(dmi=3)", "dmi"),
+        ("gaussian(path=vpp)", "did you mean"),
+        ("saved(folder=gone)", "gone"),
+    ):
+        with pytest.raises(FMError, match=match):
+            bench(tmp_path, ["heun"], problems=["line", problem])
+    with pytest.raises(ArgumentError, match="is a name"):
+        bench(tmp_path, ["heun"], problems=3)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("strangers")
+def test_options_that_a_broken_factory_does_not_take_are_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="raises"):
+        bench(tmp_path, ["raises(order=3)"])
+
+
+def test_one_contender_or_problem_may_stand_alone_and_a_folder_be_a_string(tmp_path: Path) -> None:
+    out: Any = str(tmp_path)
+    alone = bench(out, "heun", problems="gaussian", budgets=8)
+    assert [(one.contender, one.problem, one.settings) for one in alone.of("solvers")] == [
+        ("heun", "gaussian", {"nfe": 8})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"seeds": 0}, "seeds are how many"),
+        ({"seeds": -1}, "seeds are how many"),
+        ({"seeds": []}, "seeds are how many"),
+        ({"seeds": "3"}, "got '3'"),
+        ({"seeds": ["3"]}, "seeds are how many"),
+        ({"seeds": True}, "got True"),
+        ({"samples": 0}, "samples is a whole number ≥ 1; got 0"),
+        ({"samples": 2.5}, "samples is"),
+        ({"budgets": [0]}, "budgets are whole numbers ≥ 1; got 0"),
+        ({"budgets": [2.5]}, "got 2.5"),
+        ({"budgets": []}, "budgets are"),
+        ({"budgets": "8"}, "got '8'"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_before_anything_runs(tmp_path: Path, asked: Any, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        bench(tmp_path, ["heun"], **asked)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_path_is_refused() -> None:
+    out: Any = 3
+    with pytest.raises(ArgumentError, match="folder of results"):
+        bench(out, ["heun"])
+
+
+def test_fewer_rounds_of_timing_are_no_stand_in(tmp_path: Path) -> None:
+    quick = bench(tmp_path, ["heun"], quick=True).of("solvers")
+    both = bench(tmp_path, ["heun"]).of("solvers")
+    assert len(quick) == 1
+    assert [one.notes["rounds"] for one in both] == [0, 1]
 
 
 def test_tables_are_computed_once_for_all_seeds(tmp_path: Path) -> None:
@@ -172,6 +285,13 @@ def test_a_pipeline_that_diverges_is_a_row(tmp_path: Path) -> None:
     (record,) = bench(tmp_path, ["heun"], problems=[problem]).of("solvers")
     assert record.status == "diverged"
     assert "not finite" in record.why
+
+
+def test_samples_that_blew_up_are_no_solution_though_they_are_finite(tmp_path: Path) -> None:
+    planted = TableSolver(functools.partial(scaled, build("solver", "euler").plan, 1e9), space="velocity", order=1)
+    (record,) = bench(tmp_path, [Contender(planted, name="wild")], budgets=[2]).of("solvers")
+    assert record.status == "diverged"
+    assert "blew up" in record.why
 
 
 def test_what_is_misspelt_is_said_before_anything_runs(tmp_path: Path) -> None:
@@ -228,6 +348,10 @@ def test_parts_are_read_as_they_are_written() -> None:
         parse_pair("unipc(3)")
     with pytest.raises(OptionError, match="one grid"):
         parse_pair("heun@karras@uniform")
+    for text in ("", "heun@", "@karras", " "):
+        with pytest.raises(OptionError, match="solver@grid"):
+            parse_pair(text)
+    assert parse_pair("unipc(order=3,)")[0] == {"name": "unipc", "order": 3}
 
 
 def test_contenders_are_given_in_any_form() -> None:
@@ -235,3 +359,17 @@ def test_contenders_are_given_in_any_form() -> None:
     found = contenders(["heun@karras", {"name": "unipc", "order": 3}, heun, Contender("ddim")])
     assert [one.name for one in found] == ["heun@karras", "unipc(order=3)", "heun", "ddim"]
     assert [one.group for one in found] == ["ours"] * 4
+
+
+def test_a_fitted_pipeline_competes_under_a_short_name() -> None:
+    """Its solver and grid are the contender; its weights, some hundred letters, are a digest that tells two apart."""
+    said = {"nfe": 2, "seed": 0, "path": "linear", "network": "Model", "iterations": 35, "pilot": [32, 2]}
+    times = [0.0, 0.5123456789012345, 1.0]
+    fitted = [
+        build("solver", "calibrated", space="velocity", times=times, weights=[[0.5], [0.1, last]], provenance=said)
+        for last in (0.4, 0.45)
+    ]
+    pipeline = build("problem", "gaussian").pipeline.replace(solver=fitted[0])
+    names = [one.name for one in contenders([pipeline, *fitted])]
+    assert names[0] == names[1] != names[2]
+    assert all(name.startswith("calibrated(…") and len(name) < 20 for name in names)

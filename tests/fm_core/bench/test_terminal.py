@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import asdict
 from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
-from fm_core import UnknownNameError, build
+from fm_core import Component, UnknownNameError, build, registry
 from fm_core.bench import solvers as suite
+from fm_core.bench.comparing import compare
 from fm_core.bench.records import Record, Results, read
 from fm_core.cli import app
-from fm_core.cli.verdicts import show_results
+from fm_core.cli.verdicts import show_comparison, show_results
 
 
 def fm(*arguments: str, expect: int = 0) -> Result:
@@ -27,7 +29,7 @@ def fm(*arguments: str, expect: int = 0) -> Result:
     return done
 
 
-SMALL = ("--problem", "gaussian", "--seeds", "2", "--samples", "8", "--no-peers")
+SMALL = ("--problem", "gaussian", "--seeds", "3", "--samples", "8", "--no-peers")
 
 
 def solvers(out: Path, *more: str, expect: int = 0) -> Result:
@@ -40,7 +42,7 @@ def test_solvers_end_with_what_to_take_and_a_report(tmp_path: Path) -> None:
     assert "4 NFE" in done.output
     assert (tmp_path / "report.html").is_file()
     assert f"report: {tmp_path / 'report.html'}" in done.output
-    assert len(read(tmp_path).of("solvers")) == 3 * 2 * 2
+    assert len(read(tmp_path).of("solvers")) == 3 * 2 * 3
     assert {(record.contender, record.problem) for record in read(tmp_path).of("orders")} == {
         (name, f"inside the {path} path") for name in ("heun", "euler", "rk4") for path in ("linear", "trigonometric")
     }
@@ -48,6 +50,86 @@ def test_solvers_end_with_what_to_take_and_a_report(tmp_path: Path) -> None:
     before = read(tmp_path).records
     solvers(tmp_path, "--solver", "heun", "--solver", "euler", "--solver", "rk4@cosine")
     assert read(tmp_path).records == before, "what is there is not measured again"
+
+
+def test_a_command_that_finds_all_its_rows_there_says_so_and_how_to_measure_anew(tmp_path: Path) -> None:
+    out, given = tmp_path / "out", ["--solver", "heun", "--nfe", "4"]
+    command = ["bench", "solvers", *SMALL, *given, "--out", str(out)]
+    assert "to measure" not in fm(*command).output
+    done = fm(*command)
+    assert f"0 rows to measure: all 5 are there. To measure anew: --out {tmp_path / 'out-2'}\n" in done.output
+    assert "to measure" not in fm("bench", "report", str(out)).output
+
+
+def failing() -> Any:
+    raise RuntimeError("no data on this machine")
+
+
+def test_a_problem_that_did_but_fail_is_exit_code_1_and_told_as_long_as_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.default, "_added", {})
+    monkeypatch.setattr(registry.default, "_found", registry.default._ready())
+    registry.register(Component("problem", "failing", failing, summary="planted"))
+    done = solvers(tmp_path, "--solver", "euler", "--problem", "failing", expect=1)
+    assert "failed: euler on failing: RuntimeError: no data on this machine" in done.output
+    assert "Take euler" in done.output
+    assert "failed: " not in solvers(tmp_path, "--solver", "euler").output
+    assert "failed: euler on failing" in fm("bench", "report", str(tmp_path)).output
+
+
+def said(*records: Record, **more: Any) -> str:
+    to = Console(width=150, record=True, file=io.StringIO())
+    show_results(to, Results({}, records, **more))
+    return to.export_text()
+
+
+def errors(contender: str, *replicates: float, solver: str = "") -> list[Record]:
+    return [
+        Record("solvers", "p", contender, {"nfe": 5}, s, figures={"error_median": e, "nfe": 5.0}, notes=notes)
+        for s, e in enumerate(replicates)
+        for notes in [{"solver": solver or contender}]
+    ]
+
+
+def test_a_solver_of_less_than_its_declared_order_is_not_named() -> None:
+    figures = {"order": 0.31, "declared_order": 1.0}
+    order = Record("orders", "inside the linear path", "zworse", {}, 0, figures=figures)
+    text = said(*errors("euler", 1.0, 1.1, 1.2), *errors("zworse", 0.5, 0.6, 0.7), order)
+    assert "Take euler" in text
+    assert "not named, since they show less than the order that they declare: zworse" in text
+    assert "less than declared: zworse (0.31, declared 1)" in text
+    assert "zworse" not in text.partition("Take euler")[0]
+
+
+def test_fewer_than_three_seeds_are_said_to_tell_nothing() -> None:
+    text = said(*errors("euler", 1.0), *errors("heun", 0.5))
+    assert "Take heun: the least error in 1 of 1 places (problem × budget), by fewer than 3 seeds" in text
+    assert "may be chance" in text
+    assert "may be chance" not in said(*errors("euler", 1.0, 1.1, 1.2), *errors("heun", 0.5, 0.6, 0.4))
+
+
+def test_shared_seeds_tell_apart_what_their_scatter_hides() -> None:
+    scatter = (1.0, 2.0, 0.5, 1.5)
+    text = said(*errors("euler", *scatter), *errors("heun", *(0.9 * error for error in scatter)))
+    assert "= euler" not in text
+
+
+def test_unreadable_lines_are_told() -> None:
+    assert "2 lines of results.jsonl could not be read and are left out." in said(torn=2)
+    assert "could not be read" not in said()
+
+
+def test_no_pair_apart_is_no_agreement() -> None:
+    to = Console(width=150, record=True, file=io.StringIO())
+    a, b = ([Record(**{**asdict(one), "seed": one.seed + k}) for one in SCATTERED] for k in (0, 100))
+    show_comparison(to, compare(Results({}, tuple(a)), Results({}, tuple(b))), every=False)
+    text = to.export_text()
+    assert "none of 1 pairs is apart in both runs, so there are no orders to compare" in text
+    assert "all in one order" not in text
+
+
+SCATTERED = [*errors("a", 1.0, 2.0, 0.5), *errors("b", 2.0, 1.0, 0.6)]
 
 
 def test_a_misspelt_solver_is_an_error_with_the_name_that_was_meant(tmp_path: Path) -> None:
@@ -80,11 +162,12 @@ def test_compare_says_what_changed_and_flags_what_differs(tmp_path: Path) -> Non
     assert "not the same machine: processor" in done.output
     assert "figures changed beyond noise" in done.output
     other = tmp_path / "other"
-    solvers(other, "--solver", "heun", "--solver", "euler", "--seeds", "100-101")
-    assert {record.seed for record in read(other).of("solvers")} == {100, 101}
+    solvers(other, "--solver", "heun", "--solver", "euler", "--seeds", "100-102")
+    assert {record.seed for record in read(other).of("solvers")} == {100, 101, 102}
     done = fm("bench", "compare", str(a), str(other))
     assert "ranking by median error: " in done.output
     assert "of 2 pairs apart in both runs, all in one order" in done.output
+    assert "not the same seeds: 0–2 → 100–102" in done.output
 
 
 @pytest.mark.parametrize("seeds", ["0", "five", "7-3", "-2"])

@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 
 from fm_core import build, hookimpl, observing
-from fm_core.bench import operations
+from fm_core.bench import operations, throughput
 from fm_core.bench.operations import Size, bare_euler, pairing, raced, sampling, startup, training
 from fm_core.bench.throughput import FULL, QUICK, cells
+from fm_core.errors import ArgumentError
 
 SMALL = Size(batch=8, dimension=3, steps=4)
 
@@ -112,3 +115,18 @@ def test_cells_are_distinct_and_a_sweep_varies_one_size(effort: Any) -> None:
         "memory",
         "start-up",
     }
+
+
+def test_quick_rows_are_no_stand_in_for_full_ones() -> None:
+    """A start-up of one process is not that of nine, and a race of a fifth of a second not one of three."""
+    same_sizes = evolve(QUICK, base=FULL.base)
+    full, quick = ({cell.record.key for cell in cells(effort, 0)} for effort in (FULL, same_sizes))
+    assert full
+    assert quick
+    assert not full & quick
+
+
+@pytest.mark.parametrize("seeds", [0, -1, [], "3", [1.5]])
+def test_seeds_that_are_none_are_refused(tmp_path: Path, seeds: Any) -> None:
+    with pytest.raises(ArgumentError, match="seeds are how many"):
+        throughput.bench_throughput(tmp_path, quick=True, seeds=seeds)

@@ -24,11 +24,11 @@ def around(error: float) -> tuple[float, ...]:
     return tuple(error * factor for factor in (0.98, 1.0, 1.02))
 
 
-def test_the_least_median_is_the_best_and_overlapping_intervals_are_level() -> None:
+def test_those_than_which_none_is_better_are_level() -> None:
     made = cells(
         [
             *records("good", {10: around(1.0)}),
-            *records("near", {10: around(1.01)}),
+            *records("near", {10: around(1.005)}),
             *records("bad", {10: around(2.0)}),
         ]
     )
@@ -37,6 +37,60 @@ def test_the_least_median_is_the_best_and_overlapping_intervals_are_level() -> N
     assert choice.best.contender == "good"
     assert choice.level == ("near",)
     assert choice.judged
+
+
+def test_what_is_worse_on_every_seed_is_not_level_though_the_seeds_scatter() -> None:
+    """The ratio of 1.1 on every seed is beyond noise; the intervals of the two, a factor of four wide, overlap."""
+    scatter = (1.0, 2.0, 0.5, 1.5)
+    made = cells([*records("good", {10: scatter}), *records("worse", {10: tuple(1.1 * error for error in scatter)})])
+    good, worse = (cell.estimates["e"] for cell in made)
+    assert good.high is not None
+    assert worse.low is not None
+    assert worse.low < good.high
+    choice = choose(made, "e")
+    assert choice is not None
+    assert (choice.best.contender, choice.level) == ("good", ())
+
+
+def test_what_is_beaten_by_one_of_the_level_is_not_level() -> None:
+    """Of three the noisy least cannot be told from the others, of which one is better than the other on every seed."""
+    noisy = records("noisy", {10: (0.2, 0.9, 5.0, 0.6)})
+    steady = [record for name in ("a", "b") for record in records(name, {10: (1.0, 1.1, 1.2, 1.0)})]
+    behind = records("behind", {10: (1.2, 1.3, 1.4, 1.2)})
+    choice = choose(cells([*noisy, *steady, *behind]), "e")
+    assert choice is not None
+    assert {choice.best.contender, *choice.level} == {"noisy", "a", "b"}
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_equals_the_plainest_is_named_whoever_was_lucky(turn: int) -> None:
+    """By network calls, then no grid, then the order, then the name: not by a thousandth of the error."""
+    plain = records("zzz", {8: around(1.0)}, notes={"order": 1})
+    others = [
+        records("a", {10: around(1.0 - turn * 1e-3)}, notes={"order": 1}),
+        records("zzz@karras", {8: around(1.0 + turn * 1e-3)}, notes={"order": 1, "grid": "karras"}),
+        records("zz", {8: around(1.0 - turn * 2e-3)}, notes={"order": 2}),
+        records("zzzz", {8: around(1.0 + turn * 2e-3)}, notes={"order": 1}),
+    ]
+    choice = choose(cells([one for own in [*others, plain][::turn] for one in own]), "e")
+    assert choice is not None
+    assert choice.best.contender == "zzz"
+    assert choice.level == ("zzzz", "zz", "zzz@karras", "a")
+    assert tally([choice]).taken[0] == ("zzz", 1)
+
+
+def test_figures_near_0_are_judged_as_they_are() -> None:
+    """NPE is the distance of an energy from its least: 0.00003 is chance, and no thousandth of 0.03."""
+
+    def npe(name: str, values: tuple[float, ...]) -> list[Record]:
+        return [Record("methods", "t", name, {}, seed, figures={"npe": x}) for seed, x in enumerate(values)]
+
+    made = cells([*npe("ot", (0.004, 0.016, 0.00003)), *npe("cfm", (0.18, 0.196, 0.17))])
+    choice = choose(made, "npe")
+    assert choice is not None
+    assert (choice.best.contender, choice.level) == ("ot", ())
+    assert choice.value.high is not None
+    assert choice.value.high < 0.03
 
 
 def test_a_budget_admits_what_costs_no_more() -> None:

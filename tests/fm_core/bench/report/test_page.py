@@ -276,7 +276,7 @@ def test_a_failure_leaves_the_report_that_was_there(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DataError, match=r"No space left on device\. The rows are there.*fm bench report"):
         write(tmp_path)
     assert (tmp_path / page.REPORT).read_bytes() == b"before"
     assert {path.name for path in tmp_path.iterdir()} == {RESULTS, page.REPORT}
