@@ -147,10 +147,7 @@ def compiler_of(pipeline: Pipeline, field: Field, plan: Plan | None, compile: bo
 
     Raises:
         CompatError: For blocks without a table, or gradients of what is itself made of gradients.
-        ValueError: For anything else than True and "network".
     """
-    if compile not in (True, "network"):
-        raise ValueError(f"compile= is True, False or 'network'; got {compile!r}")
     if plan is None and compile is True:
         raise refusal(
             f"compile=True with the solver {name_of(pipeline.solver)!r}",
