@@ -313,7 +313,7 @@ def test_blocks_need_a_table(graphs):
         pipe.sample((2, 2), seed=0, compile=True)
     _same(pipe.sample((2, 2), seed=0, compile="network"), pipe.sample((2, 2), seed=0))
     assert graphs
-    with pytest.raises(fm.ArgumentError, match="'compile' is 'max'.* expected bool or 'network'"):
+    with pytest.raises(fm.ArgumentError, match=r"'compile' is 'max'.* expected bool or 'network'"):
         pipe.sample((2, 2), seed=0, compile="max")
 
 
