@@ -104,7 +104,7 @@ def digits(folder: Path) -> fm.Pipeline:
 
 ORACLES = {
     "dim2": Oracle("8 Gaussians in 2-D, linear path", exact("linear", ring(), "velocity"), (2,), 512, 3, 512),
-    "dim32": Oracle("64 modes in 32-D, linear path", exact("linear", modes(32, 0.2), "velocity"), (32,), 256, 3, 256),
+    "dim32": Oracle("64 modes in 32-D, linear path", exact("linear", modes(32, 0.2), "velocity"), (32,), 256, 3, 512),
     "vp": Oracle("8 Gaussians in 2-D, VP path, noise prediction", exact("vp", ring(), "noise"), (2,), 512, 3, 512),
     "dim128": Oracle(
         "64 modes in 128-D, linear path", exact("linear", modes(128, 0.5), "velocity"), (128,), 256, 3, 256
