@@ -30,12 +30,11 @@ def check_arguments(function: Callable[..., Any], **given: Any) -> None:
     Raises:
         ArgumentError: For the first of them, with its type and what is expected.
     """
-    wrong = misfit(signature_of(function), given, classes=True)
+    wrong = misfit(_own_signature(function), given, classes=True)
     if wrong:
         raise ArgumentError(f"{function.__name__}: {wrong}")
 
 
-@functools.cache
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
     """The signature with its annotations evaluated, but for those that cannot be, as names imported for mypy alone.
 
@@ -43,13 +42,18 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
     """
     try:
         signature = inspect.signature(function)
-        return inspect.signature(function, eval_str=True)
     except (TypeError, ValueError):
         return None
+    try:
+        return inspect.signature(function, eval_str=True)
     except Exception:
         known = getattr(inspect.unwrap(function), "__globals__", {})
         evaluated = [one.replace(annotation=_evaluated(one.annotation, known)) for one in signature.parameters.values()]
         return signature.replace(parameters=evaluated)
+
+
+_own_signature = functools.cache(signature_of)
+"""Of functions that live as long as this library: kept, a component's would keep alive all that it holds."""
 
 
 def _evaluated(annotation: Any, known: dict[str, Any]) -> Any:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import inspect
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -170,3 +172,27 @@ def test_inverting_refuses_arguments_of_other_types() -> None:
     pipe = fm.compose(path="linear", model=fm.Model(lambda x, t: x, predicts="velocity"), solver="euler")
     with pytest.raises(ArgumentError, match=r"encode: 'chunk' is 2.5"):
         pipe.encode(torch.ones(1, 1), steps=2, chunk=2.5)  # type: ignore[arg-type]
+
+
+def test_a_component_is_not_kept_alive_by_its_signature() -> None:
+    def made(order: int = 1) -> str:
+        return "made"
+
+    own, gone = Registry([]), weakref.ref(made)
+    own.register(Component("metric", "made", made))
+    assert own.build("metric", "made", order=2) == "made"
+    del own, made
+    gc.collect()
+    assert gone() is None
+
+
+def test_methods_of_what_does_not_hash_and_annotations_that_fail_are_checked_by_name() -> None:
+    class Bag(dict):  # type: ignore[type-arg]
+        def made(self, order: 1 | int = 1) -> str:  # type: ignore[valid-type]
+            return "made"
+
+    own = Registry([])
+    own.register(Component("metric", "made", Bag().made))
+    assert own.build("metric", "made", order=2) == "made"
+    with pytest.raises(OptionError, match="did you mean 'order'"):
+        own.build("metric", "made", oder=2)
