@@ -169,7 +169,8 @@ def compose(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Pipeline:
-    """Composes parts, each a registry name, a mapping `{"name": …, **options}`, or an object.
+    """Composes parts, each a registry name, one with options such as `"unipc(order=3)"`, a mapping `{"name": …,
+    **options}`, or an object.
 
     Args:
         path: Probability path.

@@ -2,6 +2,7 @@
 
     build("solver", "heun")                      the only `heun`
     build("solver", "flow-zoo:heun")             that of one distribution, where several have one
+    from_config("solver", "unipc(order=3)")      with options, as one types them
     from_config("path", {"name": "linear", "sigma_min": 1e-4})
 
 This module's functions act on the `default` registry, of the installed plugins; a `Registry` of given plugins is a
@@ -25,6 +26,7 @@ from fm_core.discovery import Plugin, Source, discover
 from fm_core.errors import PluginError, UnknownNameError
 from fm_core.hooks import known_hooks
 from fm_core.hookspecs import KINDS, Component
+from fm_core.naming import parse
 from fm_core.observation import Observer, Observers, Owner, attending, observing_functions, present, tell
 
 __all__ = [
@@ -172,8 +174,9 @@ class Registry:
 
         Args:
             kind: Kind of the object.
-            config: A name; a mapping `{"name": …, **options}`, in which dictionaries with `kind` and `name` are built
-                too, however deep; or an object, which is returned as it is.
+            config: A name, or one with options as one types it, `"unipc(order=3)"`; a mapping
+                `{"name": …, **options}`, in which dictionaries with `kind` and `name` are built too, however deep; or
+                an object, which is returned as it is.
 
         Raises:
             OptionError: If the mapping has no name, or is of another kind, or has options that are not taken.
@@ -181,7 +184,7 @@ class Registry:
             PluginError: As `load` does.
         """
         if isinstance(config, str):
-            return self.build(kind, config)
+            config = parse(config)
         if not isinstance(config, Mapping):
             return config
         named = isinstance(config.get("name"), str) and config.get("kind", kind) == kind

@@ -9,12 +9,12 @@ from typing import Any
 from attrs import field, frozen
 
 from fm_core import registry
-from fm_core.bench.naming import label, parse, parse_pair
 from fm_core.bench.whole import RunsWhole, WholeRuns
 from fm_core.building import OptionError
 from fm_core.course import is_adaptive
 from fm_core.errors import PluginError, SavedFileError, UnknownNameError
 from fm_core.hookspecs import Component
+from fm_core.naming import label, parse, parse_pair
 from fm_core.pipeline import Pipeline
 from fm_core.protocols import declared
 

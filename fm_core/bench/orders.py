@@ -28,7 +28,6 @@ from typing import Any
 from attrs import frozen
 
 from fm_core.bench.contenders import Contender, missing
-from fm_core.bench.naming import label
 from fm_core.bench.records import Record
 from fm_core.bench.report.cells import Cell as Measured
 from fm_core.bench.report.choosing import usable
@@ -36,6 +35,7 @@ from fm_core.bench.report.quantities import number
 from fm_core.bench.running import Cell, NotHere
 from fm_core.bench.statistics import Estimate, estimate
 from fm_core.errors import CompatError, DivergenceError, FMError
+from fm_core.naming import label
 
 __all__ = ["SUITE", "Order", "Slope", "cells", "inside", "orders", "slope", "slopes", "sound", "told"]
 

@@ -81,9 +81,8 @@ def require_problem(given: Any) -> BenchProblem:
         ArgumentError: For an object that is no problem.
     """
     from fm_core import registry
-    from fm_core.bench.naming import parse
 
-    problem: BenchProblem = registry.from_config("problem", parse(given) if isinstance(given, str) else given)
+    problem: BenchProblem = registry.from_config("problem", given)
     lacking = [name for name in _MEMBERS if not _has(problem, name)]
     if lacking:
         raise ArgumentError(

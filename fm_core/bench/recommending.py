@@ -260,10 +260,10 @@ def _measured(
         cell
         for seed in seeds
         for contender, spent in afforded.items()
-        for cell in cells_of(setting, contender, [{"nfe": spent.calls}], seed)
+        for cell in cells_of(setting, contender, [{"nfe": spent.calls}], seed, timed=False)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        results = run(todo, Path(folder), command="recommend", title="recommend", rounds=0, progress=progress)
+        results = run(todo, Path(folder), command="recommend", title="recommend", progress=progress)
     found: dict[str, list[Record]] = {one.name: [] for one in afforded}
     for record in results.records:
         found[record.contender].append(record)

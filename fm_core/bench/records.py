@@ -1,8 +1,9 @@
 """What a run of the suite writes: `results.jsonl`, one JSON object a line, appended as each cell is finished.
 
-Two kinds of line. A *run* says on what machine, with which versions, from which commit and by which command; a *record*
-is one cell of a suite: a contender on a problem under settings, one seed. A cell is known by its `key`, so an
-interrupted suite goes on where it stopped, and a line torn by a full disk or a kill is left out when read.
+Two kinds of line. A *run* says on what machine, with which versions, from which commit and by which command, and, once
+it is through, again, how long it took; a *record* is one cell of a suite: a contender on a problem under settings, one
+seed. A cell is known by its `key`, so an interrupted suite goes on where it stopped, and a line torn by a full disk or
+a kill is left out when read.
 
     {"run": "1f0c…", "command": "fm bench solvers --quick", "machine": {…}, "versions": {…}, "git": {…}, …}
     {"suite": "solvers", "problem": "eight_gaussians", "contender": "auto", "settings": {"nfe": 10}, "seed": 0, …}
@@ -45,6 +46,7 @@ class Run:
         machine: Processor, cores, threads, memory, GPU, and system.
         versions: Of Python, torch, this library, and the peers.
         git: Commit, and whether the tree was changed; empty outside a checkout.
+        seconds: How long it took; None where it did not come to its end.
     """
 
     run: str
@@ -53,6 +55,7 @@ class Run:
     machine: Mapping[str, Any] = field(factory=dict)
     versions: Mapping[str, str] = field(factory=dict)
     git: Mapping[str, Any] = field(factory=dict)
+    seconds: float | None = None
 
 
 @frozen

@@ -1,9 +1,9 @@
 """Cells to records: one after the other in a fair order, written as they come, gone on with after an interruption.
 
 A cell is a record that lacks its figures, and what measures them. Cells of one suite, problem, settings and seed make a
-*block*: what is compared with each other. A block's cells are measured one by one; then whatever they have to be timed
-runs in turn, round after round, so that a busy machine slows all alike, and the median over the rounds is the figure.
-Blocks go seed by seed: an interrupted suite has all contenders, with fewer replicates.
+*block*: what is compared with each other. A block's cells are measured one by one; then whatever they have to be timed,
+warm by now, runs once each, so that a busy machine slows all alike: every seed is a round of timing. Blocks go seed by
+seed: an interrupted suite has all contenders, with fewer replicates.
 
     run([Cell(Record("solvers", "gaussian", "heun", {"nfe": 10}, seed=0), measure)], Path("out/bench"))
 """
@@ -14,7 +14,6 @@ import contextlib
 import errno
 import gc
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,12 +30,6 @@ from fm_core.fit.progress import someone_looks
 __all__ = ["Cell", "NotHere", "run"]
 
 Figures = Mapping[str, float]
-
-ROUNDS = 3
-"""Rounds of timing, after the measurement has warmed up what is timed."""
-
-ENOUGH = 5.0
-"""Seconds of timing after which a block gets no further round: runs that are long vary little."""
 
 FINISHED = frozenset({"ok", "diverged"})
 """Status of records that a suite does not measure again."""
@@ -71,7 +64,6 @@ def run(
     *,
     command: str | None = None,
     title: str = "bench",
-    rounds: int = ROUNDS,
     progress: bool | None = None,
 ) -> Results:
     """Measures the cells that the folder does not hold yet.
@@ -81,7 +73,6 @@ def run(
         out: Folder of `results.jsonl`.
         command: What was typed, for the record; by default the process's arguments.
         title: Name of the progress bar.
-        rounds: Rounds of timing.
         progress: Whether to show a bar with the time left; None on a terminal.
 
     Returns:
@@ -98,14 +89,15 @@ def run(
     todo = [cell for key, cell in wanted.items() if key not in done]
     if not todo:
         return evolve(before, asked=frozenset(wanted))
-    here = this_run(command)
+    here, began = this_run(command), time.perf_counter()
     with _kept(out), _shown(title, len(todo), progress) as advance:
         append(out, here)
         for block in _blocks(todo):
-            for finished in _measured(block, here, rounds, advance):
+            for finished in _measured(block, here, advance):
                 append(out, *finished)
                 for record in finished:
                     _tell(record)
+        append(out, evolve(here, seconds=time.perf_counter() - began))
     return evolve(read(out), asked=frozenset(wanted), measured=len(todo))
 
 
@@ -119,7 +111,7 @@ def _blocks(cells: Sequence[Cell]) -> list[list[Cell]]:
     return sorted(blocks.values(), key=lambda block: block[0].record.seed)
 
 
-def _measured(block: list[Cell], here: Run, rounds: int, advance: Advance) -> Iterator[list[Record]]:
+def _measured(block: list[Cell], here: Run, advance: Advance) -> Iterator[list[Record]]:
     """The block's records as they are finished: those with nothing to be timed at once, the others together."""
     waiting: list[tuple[Cell, Record]] = []
     for cell in block:
@@ -131,33 +123,32 @@ def _measured(block: list[Cell], here: Run, rounds: int, advance: Advance) -> It
         else:
             waiting.append((cell, record))
     if waiting:
-        times = _timed([cell for cell, _ in waiting], rounds)
+        with _no_collector():
+            times = [_seconds(cell) for cell, _ in waiting]
         yield [
-            evolve(record, figures={**record.figures, **({cell.time: statistics.median(own)} if own else {})})
-            for (cell, record), own in zip(waiting, times, strict=True)
+            evolve(record, figures={**record.figures, cell.time: took})
+            for (cell, record), took in zip(waiting, times, strict=True)
         ]
         advance(len(waiting))
 
 
-def _timed(cells: Sequence[Cell], rounds: int) -> list[list[float]]:
-    """Seconds of each cell in each round; the collector of garbage, which strikes whoever comes, waits."""
-    times: list[list[float]] = [[] for _ in cells]
+def _seconds(cell: Cell) -> float:
+    assert cell.timed is not None
+    began = time.perf_counter()
+    cell.timed()
+    return time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """The collector of garbage, which strikes whoever comes, waits."""
     collects = gc.isenabled()
     gc.disable()
-    ends = time.perf_counter() + ENOUGH
     try:
-        for turn in range(rounds):
-            if turn and time.perf_counter() > ends:
-                break
-            for cell, own in zip(cells, times, strict=True):
-                assert cell.timed is not None
-                began = time.perf_counter()
-                cell.timed()
-                own.append(time.perf_counter() - began)
+        yield
     finally:
         if collects:
             gc.enable()
-    return times
 
 
 def _figures(cell: Cell, here: Run) -> Record:

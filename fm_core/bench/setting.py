@@ -14,10 +14,10 @@ from torch import Tensor
 
 from fm_core import registry
 from fm_core.bench.contenders import Contender
-from fm_core.bench.naming import label, parse
 from fm_core.bench.problem import BenchProblem, require_problem
 from fm_core.errors import ArgumentError
 from fm_core.floor import Metric, floor
+from fm_core.naming import label, parse
 from fm_core.pipeline import Pipeline
 from fm_core.randomness import make_generator, spawn_seed
 

@@ -32,12 +32,12 @@ from torch import Tensor
 from fm_core.bench import orders
 from fm_core.bench.asked import folder_of, names_of, number_of, numbers_of, seeds_of
 from fm_core.bench.contenders import DEFAULT, QUICK, Contender, contenders, missing, misspelt, peers
-from fm_core.bench.naming import label, parse
 from fm_core.bench.problem import require_problem
 from fm_core.bench.records import Record, Results
 from fm_core.bench.running import Cell, NotHere, run
 from fm_core.bench.setting import Setting, distance_metric
 from fm_core.errors import BudgetError, DivergenceError, PluginError, TimeError
+from fm_core.naming import label, parse
 
 __all__ = ["bench_solvers", "cells_of"]
 
@@ -70,7 +70,6 @@ TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5)
 QUICK_TOLERANCES = (1e-2, 1e-4)
 SAMPLES, QUICK_SAMPLES = 128, 64
 SEEDS, QUICK_SEEDS = 8, 5
-ROUNDS, QUICK_ROUNDS = 3, 1
 
 BLOWN_UP = 1e3
 """Samples so many times as large as they should be are no solution."""
@@ -169,29 +168,28 @@ def bench_solvers(
     settings = [_setting(one, count) for one in given]
     tolerances = [{"tolerance": t} for t in (QUICK_TOLERANCES if quick else TOLERANCES)]
     here = [contender for contender in competing if not missing(contender)]
-    rounds = QUICK_ROUNDS if quick else ROUNDS
     cells = [
         cell
         for seed in every
         for setting in settings
         for contender in here
-        for cell in cells_of(setting, contender, tolerances if contender.adaptive else nfes, seed, rounds=rounds)
+        for cell in cells_of(setting, contender, tolerances if contender.adaptive else nfes, seed)
     ]
     cells += orders.cells(here)
     absent = [contender for contender in competing if contender not in here]
-    cells += [cell for one in absent for cell in cells_of(settings[0], one, nfes[:1], every[0], rounds=rounds)]
-    return run(cells, folder, command=command, title=SUITE, rounds=rounds, progress=progress)
+    cells += [cell for one in absent for cell in cells_of(settings[0], one, nfes[:1], every[0])]
+    return run(cells, folder, command=command, title=SUITE, progress=progress)
 
 
 def cells_of(
-    setting: Setting, contender: Contender, budgets: Iterable[Mapping[str, Any]], seed: int, *, rounds: int = ROUNDS
+    setting: Setting, contender: Contender, budgets: Iterable[Mapping[str, Any]], seed: int, *, timed: bool = True
 ) -> Iterator[Cell]:
-    """One cell for each budget of a contender on a problem; of fewer rounds of timing it is another one."""
-    notes = {"samples": setting.samples, "rounds": rounds, **({} if missing(contender) else contender.notes)}
+    """One cell for each budget of a contender on a problem."""
+    notes = {"samples": setting.samples, **({} if missing(contender) else contender.notes)}
     for budget in budgets:
         record = Record(SUITE, setting.name, contender.name, dict(budget), seed, group=contender.group, notes=notes)
         go = _Run(setting, contender, dict(budget), seed)
-        yield Cell(record, go.figures, timed=go.sample)
+        yield Cell(record, go.figures, timed=go.sample if timed else None)
 
 
 def _lacks(trouble: Exception) -> bool:

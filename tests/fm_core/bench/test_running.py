@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -46,37 +45,43 @@ def test_blocks_go_seed_by_seed_with_contenders_in_turn(tmp_path: Path) -> None:
     assert order == sorted(order)
 
 
-def test_timing_is_interleaved_and_its_median_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timing_comes_after_all_are_warm_and_each_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock counts calls: each timed run takes as many ticks as were made while it ran."""
     now, turns = itertools.count(), []
     monkeypatch.setattr(running.time, "perf_counter", lambda: float(next(now)))
-    monkeypatch.setattr(running, "ENOUGH", math.inf)
+
+    def measured(name: str) -> Any:
+        return lambda: turns.append(f"{name} measured") or {}
 
     def timed(name: str, ticks: int) -> Any:
         def work() -> None:
             turns.append(name)
-            for _ in range(ticks + (50 if turns.count(name) == 2 else 0)):
+            for _ in range(ticks):
                 next(now)
 
         return work
 
-    cells = [cell("euler", timed=timed("euler", 1)), cell("heun", timed=timed("heun", 9))]
-    records = run(cells, tmp_path, rounds=3).records
-    assert turns == ["euler", "heun"] * 3
-    assert [record.figures["sample_s"] for record in records] == [2.0, 10.0]
+    cells = [cell(one, measure=measured(one), timed=timed(one, n)) for one, n in (("euler", 1), ("heun", 9))]
+    results = run(cells, tmp_path)
+    assert turns == ["euler measured", "heun measured", "euler", "heun"]
+    assert [record.figures["sample_s"] for record in results.records] == [2.0, 10.0]
 
 
-def test_long_runs_are_timed_once_and_each_as_often_as_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(running, "ENOUGH", 0.01)
-    turns: list[str] = []
+def test_a_run_says_how_long_it_took_once_it_is_through(tmp_path: Path) -> None:
+    def slow() -> dict[str, float]:
+        time.sleep(0.02)
+        return {}
 
-    def slow(name: str) -> Any:
-        return lambda: (turns.append(name), time.sleep(0.006))
+    def stopped() -> dict[str, float]:
+        raise KeyboardInterrupt
 
-    run([cell("euler", timed=slow("euler")), cell("heun", timed=slow("heun"))], tmp_path, rounds=3)
-    assert turns == ["euler", "heun"]
+    (whole,) = run([cell("euler", measure=slow)], tmp_path / "a").runs.values()
+    assert whole.seconds is not None
+    assert 0.02 <= whole.seconds < 10
+    with pytest.raises(KeyboardInterrupt):
+        run([cell("euler"), cell("heun", measure=stopped)], tmp_path / "b")
+    (torn,) = read(tmp_path / "b").runs.values()
+    assert torn.seconds is None
 
 
 @pytest.mark.parametrize(

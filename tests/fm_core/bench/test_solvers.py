@@ -14,7 +14,6 @@ from attrs import evolve
 from fm_core import Component, TableSolver, UnknownNameError, build, registry
 from fm_core.bench import solvers as suite
 from fm_core.bench.contenders import Contender, contenders
-from fm_core.bench.naming import label, parse_pair
 from fm_core.bench.ranking import rankings
 from fm_core.bench.records import Record, Results
 from fm_core.bench.report.cells import cells
@@ -37,14 +36,12 @@ def by_name(results: Results) -> dict[str, Record]:
 
 
 @pytest.fixture
-def once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One round of timing, and no orders, which are not what is tested."""
-    monkeypatch.setattr(suite, "ROUNDS", 1)
-    monkeypatch.setattr(suite, "QUICK_ROUNDS", 0)
+def no_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No orders, which are not what is tested."""
     monkeypatch.setattr(suite.orders, "cells", lambda competing: iter(()))
 
 
-pytestmark = pytest.mark.usefixtures("once")
+pytestmark = pytest.mark.usefixtures("no_orders")
 
 
 def scaled(plan: Any, factor: float, path: Any, times: Any) -> Plan:
@@ -156,7 +153,7 @@ def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry.default, "_added", {})
     monkeypatch.setattr(registry.default, "_found", registry.default._ready())
     sound: dict[str, Any] = {"sound": lambda: build("solver", "euler")}
-    broken: dict[str, Any] = {"raises": raising, "three": lambda: 3, "gone": "fm_core.bench.naming:gone"}
+    broken: dict[str, Any] = {"raises": raising, "three": lambda: 3, "gone": "fm_core.naming:gone"}
     for name, factory in {**sound, **broken, "absent": "no_such_library.solvers:absent"}.items():
         registry.register(Component("solver", name, factory, summary="a stranger's"))
 
@@ -247,11 +244,10 @@ def test_a_folder_that_is_no_path_is_refused() -> None:
         bench(out, ["heun"])
 
 
-def test_fewer_rounds_of_timing_are_no_stand_in(tmp_path: Path) -> None:
-    quick = bench(tmp_path, ["heun"], quick=True).of("solvers")
-    both = bench(tmp_path, ["heun"]).of("solvers")
-    assert len(quick) == 1
-    assert [one.notes["rounds"] for one in both] == [0, 1]
+def test_a_glimpse_is_no_stand_in(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"samples": None}
+    assert len(bench(tmp_path, ["heun"], quick=True, **given).of("solvers")) == 1
+    assert len(bench(tmp_path, ["heun"], **given).of("solvers")) == 2
 
 
 def test_tables_are_computed_once_for_all_seeds(tmp_path: Path) -> None:
@@ -338,20 +334,6 @@ def test_two_runs_with_other_seeds_agree_wherever_intervals_do_not_overlap(tmp_p
     assert errors.both >= 8, "most of these differ"
     measured = {cell.contender: cell.estimates["error_median"] for cell in cells(a)}
     assert differ(measured["ddim"], measured["euler"]) is False, "on the linear path they are one solver"
-
-
-def test_parts_are_read_as_they_are_written() -> None:
-    for text in ("heun", "unipc(order=3, shortcut=bh2)@shift(shift=0.5)", "single_step(nodes=[0.5])"):
-        solver, grid = parse_pair(text)
-        assert label(solver) + (f"@{label(grid)}" if grid else "") == text
-    with pytest.raises(OptionError, match="option=value"):
-        parse_pair("unipc(3)")
-    with pytest.raises(OptionError, match="one grid"):
-        parse_pair("heun@karras@uniform")
-    for text in ("", "heun@", "@karras", " "):
-        with pytest.raises(OptionError, match="solver@grid"):
-            parse_pair(text)
-    assert parse_pair("unipc(order=3,)")[0] == {"name": "unipc", "order": 3}
 
 
 def test_contenders_are_given_in_any_form() -> None:

@@ -1,4 +1,4 @@
-"""Parts as one types and prints them: `dpm_solver_pp(order=3)@karras(rho=5)` is a solver on a grid.
+"""Parts as one types and prints them, in Python and on the command line.
 
 name                         a registry name
 name(option=value, …)        with options; values are JSON, and what is no JSON is a string
@@ -20,7 +20,7 @@ __all__ = ["label", "parse", "parse_pair"]
 LONGEST = 60
 """Letters of a list that a label spells out."""
 
-_PART = re.compile(r"\s*(?P<name>[^()@\s]+)\s*(\((?P<options>.*)\))?\s*", re.DOTALL)
+_PART = re.compile(r"\s*(?P<name>[^()@]*[^()@\s])\s*(\((?P<options>.*)\))?\s*", re.DOTALL)
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -34,7 +34,8 @@ def parse(text: str) -> dict[str, Any]:
     """
     found = _PART.fullmatch(text)
     if found is None:
-        raise OptionError(f"a part is written name or name(option=value, …); got {text!r}")
+        alone = "; a solver's grid is a part of its own" if "@" in text else ""
+        raise OptionError(f"a part is written name or name(option=value, …){alone}; got {text!r}")
     options: dict[str, Any] = {}
     pieces = _split(found["options"] or "", ",")
     for piece in pieces if pieces[-1].strip() else pieces[:-1]:
