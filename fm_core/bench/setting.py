@@ -15,7 +15,8 @@ from torch import Tensor
 from fm_core import registry
 from fm_core.bench.contenders import Contender
 from fm_core.bench.problem import BenchProblem, require_problem
-from fm_core.errors import ArgumentError
+from fm_core.bench.running import NotHere
+from fm_core.errors import ArgumentError, DataError
 from fm_core.floor import Metric, floor
 from fm_core.naming import label, parse
 from fm_core.pipeline import Pipeline
@@ -24,8 +25,11 @@ from fm_core.randomness import make_generator, spawn_seed
 __all__ = ["Draws", "Setting", "distance_metric"]
 
 FLOOR_DRAWS = 5
-PILOT = 128
-"""Trajectories that the fitted contender is fitted to."""
+PILOT, LEAST_PILOT = 128, 32
+"""Trajectories that the fitted contender is fitted to: fewer of larger states, each of which says more."""
+
+PILOT_NUMBERS = 2048
+"""Numbers that the ends of a pilot have, between these bounds."""
 
 KEPT = 8
 """Seeds whose draws are kept."""
@@ -101,11 +105,17 @@ class Setting:
 
     def _fit(self, nfe: int) -> tuple[Pipeline, float]:
         if nfe not in self._fits:
+            from fm_core.calibration.asking import predictions_of, require_determined
             from fm_core.calibration.calibrate import calibrate
 
             generator = make_generator(spawn_seed(0, 77))
-            cond = self.problem.condition(PILOT, generator)
-            x0 = self._source(PILOT, generator)
+            pilot = min(PILOT, max(LEAST_PILOT, PILOT_NUMBERS // math.prod(self.problem.event_shape)))
+            cond = self.problem.condition(pilot, generator)
+            x0 = self._source(pilot, generator)
+            try:
+                require_determined(x0, predictions_of(self.problem.pipeline, nfe))
+            except DataError as error:
+                raise NotHere(str(error)) from error
             began = time.perf_counter()
             found = calibrate(self.problem.pipeline, x0=x0, cond=cond, nfe=nfe, seed=0, progress=False)
             self._fits[nfe] = found, time.perf_counter() - began

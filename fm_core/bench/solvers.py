@@ -71,6 +71,9 @@ QUICK_TOLERANCES = (1e-2, 1e-4)
 SAMPLES, QUICK_SAMPLES = 128, 64
 SEEDS, QUICK_SEEDS = 8, 5
 
+FITTED_CALLS = 10
+"""Network calls up to which a set of ours has tables fitted: a U-Net's take minutes, and more calls ever more."""
+
 BLOWN_UP = 1e3
 """Samples so many times as large as they should be are no solution."""
 
@@ -141,7 +144,8 @@ def bench_solvers(
         problems: Problems, or their registry names with options, such as "eight_gaussians(path=vp)"; one or several.
         only: Contenders, or what one types, such as "dpm_solver_pp(order=3)@karras"; one or several, by default a
             sensible set.
-        budgets: Network calls given to solvers with a fixed grid.
+        budgets: Network calls given to solvers with a fixed grid. Tables are fitted for 10 calls at most if neither
+            these nor contenders are named.
         seeds: The replicates, or how many.
         samples: Samples of each.
         quick: A glimpse: fewer problems, contenders, budgets, samples.
@@ -158,7 +162,7 @@ def bench_solvers(
         ArgumentError: For budgets, seeds or samples that are no positive whole numbers.
     """
     folder, every = folder_of(out), seeds_of(seeds, QUICK_SEEDS if quick else SEEDS)
-    nfes = [{"nfe": n} for n in numbers_of("budgets", budgets, QUICK_BUDGETS if quick else BUDGETS)]
+    calls = numbers_of("budgets", budgets, QUICK_BUDGETS if quick else BUDGETS)
     count = number_of("samples", samples, QUICK_SAMPLES if quick else SAMPLES)
     only, problems = names_of(only), names_of(problems)
 
@@ -166,18 +170,24 @@ def bench_solvers(
     competing = contenders(named)
     given = problems if problems else (QUICK_PROBLEMS if quick else PROBLEMS)
     settings = [_setting(one, count) for one in given]
-    tolerances = [{"tolerance": t} for t in (QUICK_TOLERANCES if quick else TOLERANCES)]
+    chosen = bool(only) or budgets is not None
+
+    def given_to(contender: Contender) -> list[dict[str, float]]:
+        if contender.adaptive:
+            return [{"tolerance": t} for t in (QUICK_TOLERANCES if quick else TOLERANCES)]
+        return [{"nfe": n} for n in calls if chosen or not contender.fitted or n <= FITTED_CALLS]
+
     here = [contender for contender in competing if not missing(contender)]
     cells = [
         cell
         for seed in every
         for setting in settings
         for contender in here
-        for cell in cells_of(setting, contender, tolerances if contender.adaptive else nfes, seed)
+        for cell in cells_of(setting, contender, given_to(contender), seed)
     ]
     cells += orders.cells(here)
     absent = [contender for contender in competing if contender not in here]
-    cells += [cell for one in absent for cell in cells_of(settings[0], one, nfes[:1], every[0])]
+    cells += [cell for one in absent for cell in cells_of(settings[0], one, [{"nfe": calls[0]}], every[0])]
     return run(cells, folder, command=command, title=SUITE, progress=progress)
 
 

@@ -355,3 +355,25 @@ def test_a_fitted_pipeline_competes_under_a_short_name() -> None:
     names = [one.name for one in contenders([pipeline, *fitted])]
     assert names[0] == names[1] != names[2]
     assert all(name.startswith("calibrated(…") and len(name) < 20 for name in names)
+
+
+def test_a_table_is_fitted_for_few_calls_unless_more_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def fit(pipeline: Any, *, x0: Any, nfe: int, **more: Any) -> Any:
+        asked.append((len(x0), nfe))
+        return pipeline.replace(solver="euler")
+
+    monkeypatch.setattr("fm_core.calibration.calibrate.calibrate", fit)
+    monkeypatch.setattr(suite, "DEFAULT", ("heun", "calibrated"))
+    bench(tmp_path / "default", None, budgets=None)
+    assert asked == [(128, 5), (128, 8), (128, 10)]
+    asked.clear()
+    images = {"name": "gaussian", "shape": [1, 8, 8]}
+    found = bench(tmp_path / "asked", ["calibrated"], problems=["line", images], budgets=[12, 30]).records
+    assert asked == [(128, 12), (32, 12), (32, 30)]
+    (skipped,) = (one for one in found if one.status != "ok")
+    assert (skipped.problem, skipped.settings["nfe"], skipped.status) == ("line", 30, "skipped")
+    assert "494 free numbers" in skipped.why
