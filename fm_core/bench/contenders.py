@@ -18,7 +18,7 @@ from fm_core.naming import label, parse, parse_pair
 from fm_core.pipeline import Pipeline
 from fm_core.protocols import declared
 
-__all__ = ["DEFAULT", "QUICK", "Contender", "contenders", "library", "missing", "misspelt", "peers"]
+__all__ = ["DEFAULT", "QUICK", "Contender", "contenders", "in_python", "library", "missing", "misspelt", "peers"]
 
 DEFAULT = (
     "auto",
@@ -241,6 +241,24 @@ def peers(*, quick: bool = False) -> tuple[Contender, ...]:
     """The solvers of other libraries, whether these are installed or not; none without the plugin of peers."""
     known = {item.component.name for item in registry.components("solver") if item.plugin == PEERS}
     return contenders(one for one in (QUICK_OTHERS if quick else OTHERS) if parse(one)["name"] in known)
+
+
+def in_python(name: str) -> str:
+    """How a contender of ours comes into a pipeline, as one types it; empty for what has no name to be typed.
+
+    >>> in_python("unipc(order=3)@log_snr"), in_python("auto")
+    ("pipe.replace(solver='unipc(order=3)', grid='log_snr')", "pipe.replace(solver='auto', grid=None)")
+    """
+    try:
+        solver, grid = parse_pair(name)
+        registry.find("solver", solver["name"])
+    except (OptionError, UnknownNameError, PluginError):
+        return ""
+    if solver["name"] == FITTED:
+        return "fm.calibrate(pipe, shape, nfe=nfe)"
+    on = None if grid is None else label(grid)
+    ours = library("solver", solver["name"]) == "ours"
+    return f"pipe.replace(solver={label(solver)!r}, grid={on!r})" if ours else ""
 
 
 def missing(contender: Contender) -> str:

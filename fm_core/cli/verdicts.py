@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fm_core.bench.comparing import Change, Comparison
+from fm_core.bench.contenders import in_python
 from fm_core.bench.orders import SUITE as ORDERS, orders, sound, told
 from fm_core.bench.ranking import Ranking
 from fm_core.bench.records import RESULTS, Record, Results
@@ -69,6 +70,8 @@ def _solvers(to: Console, everything: list[Cell]) -> None:
         else:
             why = f"the least error {places}, by fewer than {FEWEST} seeds, which may be chance: --seeds 5 tells."
         to.print(f"Take [bold]{escape(name)}[/]: {why}", highlight=False)
+        if typed := in_python(name):
+            to.print(f"In Python: {typed}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _told(choice: Choice | None) -> str:

@@ -12,6 +12,7 @@ from attrs import frozen
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from fm_core.bench.contenders import in_python
 from fm_core.bench.orders import told
 from fm_core.bench.records import RESULTS, Results, read
 from fm_core.bench.report.choosing import Choice
@@ -74,7 +75,14 @@ def _render(results: Results, found: list[Section], pictures: list[Picture]) -> 
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        number=number, shown=shown, draw=draw, spread=spread_text, wins=_wins, path=_path, told=told
+        number=number,
+        shown=shown,
+        draw=draw,
+        spread=spread_text,
+        wins=_wins,
+        path=_path,
+        told=told,
+        in_python=in_python,
     )
     environment.globals.update(quantity=quantity)
     style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from fm_core.bench.records import Record, Run
 
-__all__ = ["Origin", "origin", "run_facts", "seeds_told"]
+__all__ = ["Origin", "origin", "run_facts", "seconds_told", "seeds_told"]
 
 
 @frozen
@@ -51,8 +51,9 @@ def origin(records: Sequence[Record], runs: Mapping[str, Run]) -> Origin:
 
 
 def run_facts(run: Run) -> dict[str, str]:
-    """A run's machine, versions and commit, in words."""
-    return {"machine": _machine(run), "versions": _listed(run.versions), "git": _commit(run)}
+    """How long a run took, its machine, versions and commit, in words."""
+    took = "not ended" if run.seconds is None else seconds_told(run.seconds)
+    return {"took": took, "machine": _machine(run), "versions": _listed(run.versions), "git": _commit(run)}
 
 
 def _mixed(runs: Sequence[Run]) -> Iterable[str]:
@@ -100,3 +101,15 @@ def seeds_told(seeds: Iterable[int]) -> str:
         else:
             parts.append([seed])
     return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts)
+
+
+def seconds_told(seconds: float) -> str:
+    """A duration in words.
+
+    >>> seconds_told(4.26), seconds_told(130.0), seconds_told(7325.0)
+    ('4.3 s', '2 min 10 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

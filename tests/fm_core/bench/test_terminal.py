@@ -100,6 +100,14 @@ def test_a_solver_of_less_than_its_declared_order_is_not_named() -> None:
     assert "not named, since they show less than the order that they declare: zworse" in text
     assert "less than declared: zworse (0.31, declared 1)" in text
     assert "zworse" not in text.partition("Take euler")[0]
+    assert "In Python: pipe.replace(solver='euler', grid=None)" in text
+
+
+def test_only_what_can_be_typed_is_told_in_python() -> None:
+    worse = errors("euler", 1.0, 1.1, 1.2)
+    assert "In Python: fm.calibrate(pipe, shape, nfe=nfe)" in said(*worse, *errors("calibrated", 0.1, 0.2, 0.3))
+    for name in ("calibrated(…527d)", "its own: heun", "azula_heun"):
+        assert "In Python" not in said(*worse, *errors(name, 0.1, 0.2, 0.3))
 
 
 def test_fewer_than_three_seeds_are_said_to_tell_nothing() -> None:

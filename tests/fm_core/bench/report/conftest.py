@@ -134,6 +134,7 @@ RUN = Run(
     {"processor": "Xeon", "cores": 2, "threads": 1, "memory_gb": 7.8, "gpu": None, "system": "Linux x86_64"},
     {"python": "3.12.3", "torch": "2.13.0", "diffusers": "0.42.1"},
     {"commit": "0123456789abcdef", "dirty": False},
+    130.0,
 )
 
 

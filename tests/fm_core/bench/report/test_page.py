@@ -83,6 +83,7 @@ def test_the_answer_comes_first(outline: Outline) -> None:
     text = plain(outline.text)
     answer = text.index("5 to 15 calls: take calibrated")
     assert answer < text.index("20 to 50 calls: take") < text.index("Least median error for at most")
+    assert "fm.calibrate(pipe, shape, nfe=nfe)" in text[answer:]
     assert "no difference to" in text
     assert "Our best beside the best of other libraries: less error in" in text
     assert "Errors are against a reference that is right to 1e-9." in text
@@ -128,7 +129,14 @@ def test_pictures_are_within_with_their_texts(outline: Outline) -> None:
 
 def test_each_figure_says_how_to_repeat_it(outline: Outline) -> None:
     text = plain(outline.text)
-    for said in ("fm bench solvers --out out/bench", "processor Xeon", "torch 2.13.0", "0123456789ab", "seeds 0–4"):
+    for said in (
+        "fm bench solvers --out out/bench",
+        "took 2 min 10 s",
+        "processor Xeon",
+        "torch 2.13.0",
+        "0123456789ab",
+        "seeds 0–4",
+    ):
         assert said in text
     assert "are mixed" not in text
 
