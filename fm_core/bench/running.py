@@ -1,9 +1,9 @@
 """Cells to records: one after the other in a fair order, written as they come, gone on with after an interruption.
 
 A cell is a record that lacks its figures, and what measures them. Cells of one suite, problem, settings and seed make a
-*block*: what is compared with each other. A block's cells are measured one by one; then whatever they have to be timed,
-warm by now, runs once each, so that a busy machine slows all alike: every seed is a round of timing. Blocks go seed by
-seed: an interrupted suite has all contenders, with fewer replicates.
+*block*: what is compared with each other. A block's cells are measured one after the other, so a busy machine slows all
+alike. Blocks go seed by seed: every seed is a round of timing, and an interrupted suite has all contenders, with fewer
+replicates.
 
     run([Cell(Record("solvers", "gaussian", "heun", {"nfe": 10}, seed=0), measure)], Path("out/bench"))
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,15 +46,10 @@ class Cell:
         record: Suite, problem, contender, settings, seed, group and notes: its key.
         measure: Gives the figures. Its DivergenceError makes the row "diverged", its `NotHere` and CompatError
             "skipped", any other exception "failed"; the run goes on.
-        timed: What is run again to be timed, after `measure` and in turn with the other cells of its block; None for
-            nothing.
-        time: Name of that figure, in seconds.
     """
 
     record: Record
     measure: Callable[[], Figures]
-    timed: Callable[[], object] | None = None
-    time: str = "sample_s"
 
 
 def run(
@@ -92,66 +86,28 @@ def run(
     here, began = this_run(command), time.perf_counter()
     with _kept(out), _shown(title, len(todo), progress) as advance:
         append(out, here)
-        for block in _blocks(todo):
-            for finished in _measured(block, here, advance):
-                append(out, *finished)
-                for record in finished:
-                    _tell(record)
+        for cell in _in_turn(todo):
+            advance(0, f"{cell.record.problem} · {cell.record.contender}")
+            record = _measured(cell, here)
+            append(out, record)
+            _tell(record)
+            advance(1)
         append(out, evolve(here, seconds=time.perf_counter() - began))
     return evolve(read(out), asked=frozenset(wanted), measured=len(todo))
 
 
-def _blocks(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """What is compared with each other, seed by seed, else in the order given."""
+def _in_turn(cells: Sequence[Cell]) -> Iterator[Cell]:
+    """Block by block, seed by seed, else in the order given."""
     blocks: dict[tuple[int, str, str, str], list[Cell]] = {}
     for cell in cells:
         record = cell.record
         key = (record.seed, record.suite, record.problem, json.dumps(record.settings, sort_keys=True, default=dict))
         blocks.setdefault(key, []).append(cell)
-    return sorted(blocks.values(), key=lambda block: block[0].record.seed)
+    for block in sorted(blocks.values(), key=lambda block: block[0].record.seed):
+        yield from block
 
 
-def _measured(block: list[Cell], here: Run, advance: Advance) -> Iterator[list[Record]]:
-    """The block's records as they are finished: those with nothing to be timed at once, the others together."""
-    waiting: list[tuple[Cell, Record]] = []
-    for cell in block:
-        advance(0, f"{cell.record.problem} · {cell.record.contender}")
-        record = _figures(cell, here)
-        if cell.timed is None or record.status != "ok":
-            yield [record]
-            advance(1)
-        else:
-            waiting.append((cell, record))
-    if waiting:
-        with _no_collector():
-            times = [_seconds(cell) for cell, _ in waiting]
-        yield [
-            evolve(record, figures={**record.figures, cell.time: took})
-            for (cell, record), took in zip(waiting, times, strict=True)
-        ]
-        advance(len(waiting))
-
-
-def _seconds(cell: Cell) -> float:
-    assert cell.timed is not None
-    began = time.perf_counter()
-    cell.timed()
-    return time.perf_counter() - began
-
-
-@contextlib.contextmanager
-def _no_collector() -> Iterator[None]:
-    """The collector of garbage, which strikes whoever comes, waits."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
-def _figures(cell: Cell, here: Run) -> Record:
+def _measured(cell: Cell, here: Run) -> Record:
     record = evolve(cell.record, run=here.run)
     try:
         return evolve(record, figures=dict(cell.measure()))

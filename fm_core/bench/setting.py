@@ -55,11 +55,14 @@ class Setting:
             a trained one is trained then.
         samples: Samples of each seed.
         name: As records name it.
+
+    `warm` holds the contenders and budgets that have run, so that all tables of theirs are there.
     """
 
     given: Any
     samples: int
     name: str = field(kw_only=True)
+    warm: set[tuple[Any, ...]] = field(init=False, factory=set, repr=False)
     _draws: Callable[[int], Draws] = field(init=False, repr=False)
     _fits: dict[int, tuple[Pipeline, float]] = field(init=False, factory=dict, repr=False)
     _with: dict[Contender, Any] = field(init=False, factory=dict, repr=False)

@@ -9,7 +9,7 @@ A stochastic one has no path of its own to be compared with, so it has no such f
     distance    the energy distance from their samples to as many draws of the truth, where there is a truth
     floor       the same between draws of the truth: no sampler gets below it but by chance
     nfe         network calls really spent on a sample
-    sample_s    seconds of one run of all samples, in turn with the other contenders
+    sample_s    seconds of one run of all samples, warm, in turn with the other contenders
     fit_s       seconds in which `fm.calibrate` fitted the table, where one is fitted
 
 All contenders of a block have the same source samples, conditions and draws of the truth. A contender that a problem
@@ -21,7 +21,10 @@ The order of each solver of ours is measured beside: suite "orders", see `orders
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -69,7 +72,7 @@ QUICK_BUDGETS = (5, 10, 20, 30)
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5)
 QUICK_TOLERANCES = (1e-2, 1e-4)
 SAMPLES, QUICK_SAMPLES = 128, 64
-SEEDS, QUICK_SEEDS = 8, 5
+SEEDS = 5
 
 FITTED_CALLS = 10
 """Network calls up to which a set of ours has tables fitted: a U-Net's take minutes, and more calls ever more."""
@@ -86,6 +89,7 @@ class _Run:
     contender: Contender
     budget: Mapping[str, Any]
     seed: int
+    timed: bool
 
     def sample(self) -> Any:
         """The run that is timed."""
@@ -102,7 +106,7 @@ class _Run:
         if trouble is not None:
             raise NotHere(str(trouble)) if _lacks(trouble) else trouble
         try:
-            samples = self.sample()
+            samples, seconds = self._timed()
         except (BudgetError, TimeError) as error:
             raise NotHere(str(error)) from error
         draws = self.setting.draws(self.seed)
@@ -111,6 +115,8 @@ class _Run:
             raise DivergenceError(f"{int((~samples.status).sum())} of {len(x)} samples are not finite")
         _require_scale(x, draws.x0, draws.ends)
         found = {"nfe": float(samples.nfe)}
+        if self.timed:
+            found["sample_s"] = seconds
         if self.contender.fitted:
             found["fit_s"] = self.setting.fit_seconds(self.budget["nfe"])
         if not self.contender.stochastic:
@@ -122,6 +128,29 @@ class _Run:
             found["distance"] = distance_metric()(x, draws.truth.to(x))
             found["floor"] = draws.floor
         return found
+
+    def _timed(self) -> tuple[Any, float]:
+        """The samples, and the seconds they took: what is done once for all seeds, such as a table, is done before."""
+        warm, key = self.setting.warm, (self.contender, tuple(self.budget.items()))
+        if self.timed and key not in warm:
+            self.sample()
+            warm.add(key)
+        with _no_collector():
+            began = time.perf_counter()
+            samples = self.sample()
+            return samples, time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """The collector of garbage, which strikes whoever comes, waits."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def bench_solvers(
@@ -161,7 +190,7 @@ def bench_solvers(
         OptionError: For options that one of them does not take, likewise.
         ArgumentError: For budgets, seeds or samples that are no positive whole numbers.
     """
-    folder, every = folder_of(out), seeds_of(seeds, QUICK_SEEDS if quick else SEEDS)
+    folder, every = folder_of(out), seeds_of(seeds, SEEDS)
     calls = numbers_of("budgets", budgets, QUICK_BUDGETS if quick else BUDGETS)
     count = number_of("samples", samples, QUICK_SAMPLES if quick else SAMPLES)
     only, problems = names_of(only), names_of(problems)
@@ -194,12 +223,11 @@ def bench_solvers(
 def cells_of(
     setting: Setting, contender: Contender, budgets: Iterable[Mapping[str, Any]], seed: int, *, timed: bool = True
 ) -> Iterator[Cell]:
-    """One cell for each budget of a contender on a problem."""
+    """One cell for each budget of a contender on a problem, which is run once more if it is to be timed."""
     notes = {"samples": setting.samples, **({} if missing(contender) else contender.notes)}
     for budget in budgets:
         record = Record(SUITE, setting.name, contender.name, dict(budget), seed, group=contender.group, notes=notes)
-        go = _Run(setting, contender, dict(budget), seed)
-        yield Cell(record, go.figures, timed=go.sample if timed else None)
+        yield Cell(record, _Run(setting, contender, dict(budget), seed, timed).figures)
 
 
 def _lacks(trouble: Exception) -> bool:

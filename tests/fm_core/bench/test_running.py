@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -45,28 +44,6 @@ def test_blocks_go_seed_by_seed_with_contenders_in_turn(tmp_path: Path) -> None:
     assert order == sorted(order)
 
 
-def test_timing_comes_after_all_are_warm_and_each_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock counts calls: each timed run takes as many ticks as were made while it ran."""
-    now, turns = itertools.count(), []
-    monkeypatch.setattr(running.time, "perf_counter", lambda: float(next(now)))
-
-    def measured(name: str) -> Any:
-        return lambda: turns.append(f"{name} measured") or {}
-
-    def timed(name: str, ticks: int) -> Any:
-        def work() -> None:
-            turns.append(name)
-            for _ in range(ticks):
-                next(now)
-
-        return work
-
-    cells = [cell(one, measure=measured(one), timed=timed(one, n)) for one, n in (("euler", 1), ("heun", 9))]
-    results = run(cells, tmp_path)
-    assert turns == ["euler measured", "heun measured", "euler", "heun"]
-    assert [record.figures["sample_s"] for record in results.records] == [2.0, 10.0]
-
-
 def test_a_run_says_how_long_it_took_once_it_is_through(tmp_path: Path) -> None:
     def slow() -> dict[str, float]:
         time.sleep(0.02)
@@ -97,7 +74,7 @@ def test_what_raises_is_a_row_with_its_reason(tmp_path: Path, error: Exception, 
     def raises() -> Mapping[str, float]:
         raise error
 
-    records = run([cell("bad", measure=raises, timed=lambda: None), cell("good")], tmp_path).records
+    records = run([cell("bad", measure=raises), cell("good")], tmp_path).records
     by_name = {record.contender: record for record in records}
     assert (by_name["bad"].status, by_name["good"].status) == (status, "ok")
     assert str(error) in by_name["bad"].why

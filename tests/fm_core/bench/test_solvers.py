@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,37 @@ def test_a_planted_worse_solver_is_ranked_so_beyond_noise(tmp_path: Path) -> Non
     right, wrong = (measured[name].estimates["error_median"] for name in ("heun", "planted"))
     assert wrong.median > right.median
     assert differ(right, wrong) is True
+
+
+def test_times_are_of_warm_runs_and_every_seed_is_a_round(tmp_path: Path) -> None:
+    turns: list[str] = []
+
+    class Noted(SlowOnce):
+        def solve(self, field: Any, x: Any, times: Any, **more: Any) -> Any:
+            turns.append(self.name)
+            return super().solve(field, x, times, **more)
+
+    competing = [Contender(Noted(build("solver", "euler"), name), name=name) for name in ("a", "b")]
+    found = bench(tmp_path, competing, seeds=2).of("solvers")
+    assert turns == ["a", "a", "b", "b", "a", "b"], "warmed up once, and then in turn"
+    assert all(0 < one.figures["sample_s"] < SlowOnce.DELAY for one in found)
+
+
+class SlowOnce:
+    """A solver whose first run takes long, as that of one which computes tables."""
+
+    DELAY = 0.3
+
+    def __init__(self, of: Any, name: str) -> None:
+        self.of, self.name, self.delay = of, name, self.DELAY
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.of, name)
+
+    def solve(self, field: Any, x: Any, times: Any, **more: Any) -> Any:
+        time.sleep(self.delay)
+        self.delay = 0
+        return self.of.solve(field, x, times, **more)
 
 
 def test_a_planted_slower_solver_takes_longer(tmp_path: Path) -> None:
