@@ -80,7 +80,7 @@ def sample(
         steps: Number of steps. Give one of `steps`, `nfe`, `times`; for adaptive solvers tolerances, `times` to
             report, or nothing.
         nfe: The most network calls to spend.
-        times: The grid itself, strictly increasing.
+        times: The grid itself, strictly increasing. One that ends before the data gives the noisy states there.
         rtol, atol: Tolerances of an adaptive solver.
         seed: Seed of everything drawn; fresh entropy for None, and `Samples.seed` says which.
         generator: Draws the seed, in place of `seed`.
