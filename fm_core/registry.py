@@ -42,6 +42,7 @@ __all__ = [
     "find",
     "from_config",
     "load",
+    "nested",
     "notify",
     "observers",
     "observing",
@@ -144,7 +145,7 @@ class Registry:
             PluginError: As `load` does.
         """
         found = self.find(kind, name)
-        built = {key: self._nested(value) for key, value in options.items()}
+        built = {key: self.nested(value) for key, value in options.items()}
         return build_target(found.component, found.source, Spec(kind, name, built))
 
     def recipe(self, name: str) -> dict[str, Any]:
@@ -194,6 +195,14 @@ class Registry:
             )
         options = {key: value for key, value in config.items() if key not in RESERVED}
         return self.build(kind, config["name"], **options)
+
+    def nested(self, value: Any) -> Any:
+        """An option as a component takes it: mappings in it with `kind` and `name` are built, however deep they lie."""
+        if isinstance(value, dict):
+            if all(isinstance(value.get(key), str) for key in RESERVED):
+                return self.from_config(value["kind"], value)
+            return {key: self.nested(item) for key, item in value.items()}
+        return [self.nested(item) for item in value] if isinstance(value, list) else value
 
     def observers(self, hook: str) -> Observers | None:
         """Who observes an event, to be told by `notify`; None where nobody does: then it costs nothing.
@@ -253,13 +262,6 @@ class Registry:
                     self._loading = False
             return self._found
 
-    def _nested(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            if all(isinstance(value.get(key), str) for key in RESERVED):
-                return self.from_config(value["kind"], value)
-            return {key: self._nested(item) for key, item in value.items()}
-        return [self._nested(item) for item in value] if isinstance(value, list) else value
-
 
 def _listening(manager: PluginManager) -> dict[str, tuple[Observer, ...]]:
     """Every hook with those who observe it, in pluggy's order."""
@@ -283,6 +285,7 @@ load = default.load
 build = default.build
 recipe = default.recipe
 from_config = default.from_config
+nested = default.nested
 observers = default.observers
 notify = default.notify
 observing = default.observing

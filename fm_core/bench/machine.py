@@ -91,7 +91,8 @@ def git(package: Path | None = None) -> dict[str, Any]:
 
 def _git(folder: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]  # whoever commits meanwhile may
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -14,14 +14,14 @@ shows the simplest input that it found.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
 from torch import Tensor
 
 from fm_core import registry
-from fm_core.building import RESERVED, Spec, build_target, import_target
+from fm_core.building import Spec, build_target, import_target
 from fm_core.discovery import Source
 from fm_core.hookspecs import KINDS, Component
 
@@ -65,7 +65,7 @@ class Subject:
         """A fresh object, with the component's example options and these, parts within them built as well."""
         if self.given is not None:
             return self.given
-        whole = {**{key: _built(value) for key, value in self.component.example.items()}, **options}
+        whole = {**{key: registry.nested(value) for key, value in self.component.example.items()}, **options}
         return build_target(self.component, self.source, Spec(self.component.kind, self.component.name, whole))
 
     def takes(self, *names: str) -> bool:
@@ -77,15 +77,6 @@ class Subject:
             return callable(target) and set(names) <= set(inspect.signature(target).parameters)
         except (TypeError, ValueError):  # some callables written in C have no signature
             return False
-
-
-def _built(value: Any) -> Any:
-    """An option as the registry takes it: what has a kind and a name is built, however deep it lies."""
-    if isinstance(value, Mapping):
-        if all(isinstance(value.get(key), str) for key in RESERVED):
-            return registry.from_config(value["kind"], value)
-        return {key: _built(item) for key, item in value.items()}
-    return [_built(item) for item in value] if isinstance(value, list) else value
 
 
 @frozen
