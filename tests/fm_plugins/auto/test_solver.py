@@ -92,3 +92,10 @@ def test_where_velocities_are_all_there_is_it_is_adams_on_them() -> None:
     field = Field(fm.Model(lambda x, t: -x, predicts="velocity"), path)
     x = _noise()
     torch.testing.assert_close(fm.build("solver", "auto").solve(field, x, times), x / math.e, rtol=1e-4, atol=0)
+
+
+def test_it_declares_the_lowest_order_of_its_tables() -> None:
+    """A promise of at least so much, whatever the path and the number of steps."""
+    orders = {choice(fm.build("path", name), steps)[0].order for name in ("linear", "vp") for steps in range(1, 60)}
+    assert fm.build("solver", "auto").order == min(orders)
+    assert max(orders) > min(orders)
