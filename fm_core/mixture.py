@@ -106,11 +106,13 @@ class GaussianMixture:
         """x_t − α·m_k `(B, K, D)`, c_k `(B, K)`, and log(w_k·N(x_t; α·m_k, c_k·I)) `(B, K)`."""
         alpha, sigma = path.alpha(t)[:, None], path.sigma(t)[:, None]
         variance = alpha.square() * self.stds.to(t).square() + sigma.square()
-        centred = x_t.flatten(1)[:, None] - alpha.to(x_t)[:, :, None] * self.means.to(x_t).flatten(1)
+        means = self.means.to(x_t).flatten(1)
+        centred = torch.addcmul(x_t.flatten(1)[:, None], alpha.to(x_t)[:, :, None], means, value=-1)
+        squares = torch.linalg.vector_norm(centred, dim=2).square()  # in one pass over what is large
         dimension = centred.shape[2]
         log_joint = (
             self.weights.to(x_t).log()
-            - 0.5 * centred.square().sum(2) / variance.to(x_t)
+            - 0.5 * squares / variance.to(x_t)
             - 0.5 * dimension * (2 * math.pi * variance.to(x_t)).log()
         )
         return centred, variance, log_joint

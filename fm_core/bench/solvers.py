@@ -25,7 +25,8 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,14 +92,14 @@ class _Run:
     seed: int
     timed: bool
 
-    def sample(self) -> Any:
-        """The run that is timed."""
+    def _sampling(self) -> Callable[[], Any]:
+        """The run that is timed, with all that is found beforehand: source samples, fitted tables."""
         draws, budget = self.setting.draws(self.seed), self.budget
         asked = (
             {"nfe": budget["nfe"]} if "nfe" in budget else {"rtol": budget["tolerance"], "atol": budget["tolerance"]}
         )
         pipeline = self.setting.pipeline_with(self.contender, budget.get("nfe"))
-        return pipeline.sample(x0=draws.x0, cond=draws.cond, seed=self.seed, **asked)
+        return partial(pipeline.sample, x0=draws.x0, cond=draws.cond, seed=self.seed, **asked)
 
     def figures(self) -> dict[str, float]:
         """Errors, distance and calls."""
@@ -131,13 +132,13 @@ class _Run:
 
     def _timed(self) -> tuple[Any, float]:
         """The samples, and the seconds they took: what is done once for all seeds, such as a table, is done before."""
-        warm, key = self.setting.warm, (self.contender, tuple(self.budget.items()))
+        sample, warm, key = self._sampling(), self.setting.warm, (self.contender, tuple(self.budget.items()))
         if self.timed and key not in warm:
-            self.sample()
+            sample()
             warm.add(key)
         with _no_collector():
             began = time.perf_counter()
-            samples = self.sample()
+            samples = sample()
             return samples, time.perf_counter() - began
 
 

@@ -76,6 +76,22 @@ def test_times_are_of_warm_runs_and_every_seed_is_a_round(tmp_path: Path) -> Non
     assert all(0 < one.figures["sample_s"] < SlowOnce.DELAY for one in found)
 
 
+def test_what_all_contenders_share_is_not_in_the_time_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference of a seed, whose cost has nothing to do with the solver that is measured first."""
+    drawn = Setting._drawn
+
+    def slowly(self: Setting, seed: int) -> Any:
+        time.sleep(SlowOnce.DELAY)
+        return drawn(self, seed)
+
+    monkeypatch.setattr(Setting, "_drawn", slowly)
+    found = bench(tmp_path, ["euler", "ddim"], seeds=3).of("solvers")
+    assert len(found) == 6
+    assert all(one.figures["sample_s"] < SlowOnce.DELAY for one in found)
+
+
 class SlowOnce:
     """A solver whose first run takes long, as that of one which computes tables."""
 
