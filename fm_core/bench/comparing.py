@@ -1,6 +1,7 @@
 """What changed beyond noise between two folders of results, and whether they may be compared at all.
 
-Cells are matched by all that was asked for, and a change is beyond noise as `statistics.differ` says: seed by seed
+Cells are matched by all that was asked for; those left that differ in their notes alone, as where a solver declares
+another order now, are matched too, and flagged. A change is beyond noise as `statistics.differ` says: seed by seed
 where both folders have a cell's seeds, whose draws are the same, else by disjoint intervals. Results of other machines,
 versions, commits and seeds are compared too, and flagged.
 """
@@ -74,17 +75,29 @@ class Comparison:
 def compare(before: Results, after: Results) -> Comparison:
     """Compares two folders of results, as `records.read` gives them."""
     a, b = _cells(before.records), _cells(after.records)
-    both = [key for key in a if key in b]
-    changes = [change for key in both for change in _changes(a[key], b[key])]
+    both = _matched(a, b)
+    changes = [change for x, y in both for change in _changes(a[x], b[y])]
     changes.sort(key=lambda change: (change.verdict not in ("better", "worse"), -_size(change)))
     return Comparison(
         changes=tuple(changes),
-        status=tuple(told for key in both for told in _status(a[key], b[key])),
-        gone=tuple(_any(a[key]) for key in a if key not in b),
-        new=tuple(_any(b[key]) for key in b if key not in a),
+        status=tuple(told for x, y in both for told in _status(a[x], b[y])),
+        gone=tuple(_any(a[key]) for key in a.keys() - {x for x, _ in both}),
+        new=tuple(_any(b[key]) for key in b.keys() - {y for _, y in both}),
         rankings=tuple(rankings(before.records, after.records)),
-        flags=(*_flags(before.runs, after.runs), *_other_seeds([(a[key], b[key]) for key in both])),
+        flags=(
+            *_flags(before.runs, after.runs),
+            *_other_seeds([(a[x], b[y]) for x, y in both]),
+            *_other_notes([(_any(a[x]), _any(b[y])) for x, y in both if x != y]),
+            *([f"unreadable lines: {before.torn} → {after.torn}"] if before.torn or after.torn else []),
+        ),
     )
+
+
+def _matched(a: Mapping[str, Mapping[int, Record]], b: Mapping[str, Mapping[int, Record]]) -> list[tuple[str, str]]:
+    """Keys of the cells that are one: of all that was asked for, then, of those left, of all but the notes."""
+    found = [(key, key) for key in a if key in b]
+    left = {_any(b[key]).place: key for key in b if key not in a}
+    return found + [(key, left.pop(place)) for key in a if key not in b and (place := _any(a[key]).place) in left]
 
 
 def _cells(records: Iterable[Record]) -> dict[str, dict[int, Record]]:
@@ -145,6 +158,20 @@ def _other_seeds(shared: Sequence[tuple[Mapping[int, Record], Mapping[int, Recor
     before, after = ({seed for pair in other for seed in pair[side]} for side in (0, 1))
     if other:
         yield f"seeds: {seeds_told(before)} → {seeds_told(after)}"
+
+
+def _other_notes(pairs: Sequence[tuple[Record, Record]]) -> Iterator[str]:
+    """What differs in the notes of cells that were measured in both folders."""
+    found: dict[str, list[Record]] = {}
+    for a, b in pairs:
+        if a.status == b.status == "ok":
+            for name in dict.fromkeys([*a.notes, *b.notes]):
+                x, y = a.notes.get(name, "not there"), b.notes.get(name, "not there")
+                if x != y:
+                    found.setdefault(f"{name} {x} → {y}", []).append(b)
+    for change, records in found.items():
+        named = ", ".join(dict.fromkeys(record.contender for record in records))
+        yield f"notes: {change} ({named})"
 
 
 def _merged(runs: Mapping[str, Run], of: str) -> dict[str, tuple[Any, ...]]:

@@ -96,6 +96,12 @@ class Record:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def place(self) -> str:
+        """What cells share that differ in their notes alone, such as one before and after its library was installed."""
+        asked = (self.suite, self.problem, self.contender, self.group, self.settings)
+        return json.dumps(asked, sort_keys=True, ensure_ascii=False, default=dict)
+
+    @property
     def key(self) -> str:
         """What no other record has: the cell and its seed."""
         return f"{self.cell}-{self.seed}"
@@ -107,7 +113,8 @@ class Results:
 
     Args:
         runs: By identifier.
-        records: In the order in which they were written; of two with one key the later counts.
+        records: In the order in which they were written; of two with one key the later counts, and so does what was
+            measured at a place over an earlier row there that only said why it was not.
         torn: Lines that hold neither a run nor a record, and were left out.
         asked: Keys of the records that a suite was asked for; None where none was.
         measured: How many of them it had to measure.
@@ -165,6 +172,7 @@ def read(folder: Path) -> Results:
         raise DataError(f"{folder} holds no {RESULTS}; a suite writes it: fm bench solvers --out {folder}")
     runs: dict[str, Run] = {}
     records: dict[str, Record] = {}
+    waiting: dict[tuple[str, int], Record] = {}
     torn = 0
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -172,7 +180,12 @@ def read(folder: Path) -> Results:
             if "suite" in said:
                 record = _typed(Record, said)
                 records.pop(record.key, None)
+                earlier = waiting.get((record.place, record.seed)) if waiting else None
+                if earlier and earlier.notes.items() <= record.notes.items():
+                    records.pop(earlier.key, None)
                 records[record.key] = record
+                if record.status in ("skipped", "failed"):
+                    waiting[record.place, record.seed] = record
             else:
                 runs[said["run"]] = _typed(Run, said)
         except (ValueError, TypeError, KeyError):

@@ -46,7 +46,8 @@ def show_results(to: Console, results: Results) -> None:
     _troubles(to, results)
     if results.torn:
         lines = "1 line" if results.torn == 1 else f"{results.torn} lines"
-        to.print(f"{lines} of {RESULTS} could not be read and are left out.", style="yellow", highlight=False)
+        be = "is" if results.torn == 1 else "are"
+        to.print(f"{lines} of {RESULTS} could not be read and {be} left out.", style="yellow", highlight=False)
 
 
 def _solvers(to: Console, everything: list[Cell]) -> None:
@@ -130,7 +131,14 @@ def show_comparison(to: Console, found: Comparison, *, every: bool) -> None:
         to.print(_ranked(ranking), style="red" if ranking.reversed else None, markup=False, highlight=False)
     for name, records in (("only before", found.gone), ("only after", found.new)):
         if records:
-            to.print(f"{name}: {len(records)} cells", highlight=False)
+            to.print(f"{name}: {_counted(records)}", markup=False, highlight=False)
+
+
+def _counted(records: Sequence[Record]) -> str:
+    """How many cells, and whose."""
+    names = sorted({record.contender for record in records})
+    named = ", ".join(names[:LEVEL]) + (f" and {len(names) - LEVEL} more" if len(names) > LEVEL else "")
+    return f"{len(records)} {'cell' if len(records) == 1 else 'cells'} ({named})"
 
 
 def _ranked(found: Ranking) -> str:

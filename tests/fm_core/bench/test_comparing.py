@@ -102,3 +102,32 @@ def test_facts_of_any_kind_are_compared() -> None:
     one, other = (results(NOISE, machine={"processor": "x", "gpus": gpus}) for gpus in (["a"], ["a", "b"]))
     assert compare(one, other).flags == ("machine: gpus ['a'] → ['a', 'b']",)
     assert not compare(one, one).flags
+
+
+def noted(status: str = "ok", why: str = "", **notes: Any) -> Results:
+    figures = {"error_median": 1.0} if status == "ok" else {}
+    records = [
+        Record("solvers", "p", "heun", {"nfe": 5}, seed, status=status, why=why, figures=figures, notes=notes)  # type: ignore[arg-type]
+        for seed in range(3)
+    ]
+    return Results({}, tuple(records))
+
+
+def test_a_solver_that_declares_another_order_is_compared_and_flagged() -> None:
+    found = compare(noted(order=2), noted(order=3))
+    assert [change.verdict for change in found.changes] == ["no difference"]
+    assert found.flags == ("notes: order 2 → 3 (heun)",)
+    assert not found.gone
+    assert not found.new
+
+
+def test_a_library_that_is_gone_is_a_change_of_status() -> None:
+    """Of one that is not installed nothing is known: it has no notes."""
+    found = compare(noted(order=2), noted("skipped", "azula is not installed"))
+    assert {(one[1], one[2], one[3]) for one in found.status} == {("ok", "skipped", "azula is not installed")}
+    assert not found.flags
+
+
+def test_lines_that_could_not_be_read_are_flagged() -> None:
+    torn = Results({}, noted(order=2).records, torn=2)
+    assert compare(noted(order=2), torn).flags == ("unreadable lines: 0 → 2",)

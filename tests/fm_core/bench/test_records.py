@@ -89,6 +89,19 @@ def test_a_line_of_other_types_is_left_out_and_counted(tmp_path: Path, line: dic
     assert results.torn == 4
 
 
+def test_what_is_measured_takes_the_place_of_what_said_why_it_was_not(tmp_path: Path) -> None:
+    """As a peer that was not installed: of that one nothing was known, so its notes are fewer."""
+    bare, known = {"samples": 64}, {"samples": 64, "order": 2}
+    absent = record(seed=0, status="skipped", why="azula is not installed", figures={}, notes=bare)
+    append(tmp_path, absent, record(seed=1, notes=known))
+    assert len(read(tmp_path).records) == 2
+    other = record(seed=0, notes={"samples": 128, "order": 2})
+    append(tmp_path, other)
+    assert absent in read(tmp_path).records, "it was asked for something else"
+    append(tmp_path, record(seed=0, notes=known))
+    assert [(r.seed, r.status) for r in read(tmp_path).records] == [(1, "ok"), (0, "ok"), (0, "ok")]
+
+
 def test_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     append(tmp_path, record())
     before = (tmp_path / RESULTS).read_bytes()
