@@ -20,6 +20,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 import fm_core as fm
+from fm_core.bench.contenders import contenders, missing
 from fm_core.blocks import blocks
 from fm_core.combining import combine
 from fm_core.graphs import compiled
@@ -84,20 +85,27 @@ def bench_solvers(
 
 TABLES: dict[str, str | dict[str, object]] = {
     name: name for name in ("euler", "heun", "rk4", "ddim", "adams_pc", "dpm_solver_pp", "deis", "ipndm", "unipc")
-} | {"unipc of order 3": {"name": "unipc", "order": 3}}
+} | {"unipc of order 3": "unipc(order=3)"}
+
+PEERS = ("diffusers_flow_euler", "diffusers_dpmpp(order=2)", "diffusers_unipc(order=3)", "azula_ddim")
+"""Other libraries' solvers in the same race, where they are installed."""
 
 
 @pytest.mark.parametrize("batch", [1, 256])
 def bench_tables(
     benchmark: BenchmarkFixture, interleaved: Callable[..., dict[str, float]], one_thread: None, batch: int
 ) -> None:
-    """Deterministic tables at 100 network calls, over the bare Euler loop of 100."""
+    """Deterministic tables, and other libraries' solvers, at 100 network calls, over the bare Euler loop of 100."""
     pipes = {title: _pipeline(solver) for title, solver in TABLES.items()}
+    peers = {one.name: one.on(pipes["euler"]) for one in contenders(PEERS) if not missing(one)}
+    x0 = torch.randn(batch, 2, generator=torch.Generator().manual_seed(0))
     net, ts = pipes["euler"].model.net, torch.linspace(0, 1, STEPS + 1)
     assert {pipe.sample((batch, 2), nfe=STEPS, seed=0).nfe for pipe in pipes.values()} == {STEPS}
+    assert {pipe.sample(x0=x0, nfe=STEPS, seed=0).nfe for pipe in peers.values()} <= {STEPS}
     ratios = interleaved(
         {"bare": lambda: _bare_euler(net, torch.randn(batch, 2), ts)}
-        | {title: lambda pipe=pipe: pipe.sample((batch, 2), nfe=STEPS, seed=0) for title, pipe in pipes.items()},
+        | {title: lambda pipe=pipe: pipe.sample((batch, 2), nfe=STEPS, seed=0) for title, pipe in pipes.items()}
+        | {title: lambda pipe=pipe: pipe.sample(x0=x0, nfe=STEPS, seed=0) for title, pipe in peers.items()},
         "bare",
         ROUNDS[batch],
         clock=time.thread_time,

@@ -26,7 +26,7 @@ from fm_core.discovery import Plugin, Source, discover
 from fm_core.errors import PluginError, UnknownNameError
 from fm_core.hooks import known_hooks
 from fm_core.hookspecs import KINDS, Component
-from fm_core.naming import parse
+from fm_core.naming import parse, typed
 from fm_core.observation import Observer, Observers, Owner, attending, observing_functions, present, tell
 
 __all__ = [
@@ -132,7 +132,7 @@ class Registry:
 
         Args:
             kind: One of `KINDS`.
-            name: Its name, or `distribution:name`.
+            name: Its name, or `distribution:name`; with options in it, as one types them, as well.
             **options: What its class or function takes, by name; dictionaries with `kind` and `name` are built too,
                 however deep.
 
@@ -144,6 +144,7 @@ class Registry:
             UnknownNameError: As `find` does.
             PluginError: As `load` does.
         """
+        name, options = typed(name, options)
         found = self.find(kind, name)
         built = {key: self.nested(value) for key, value in options.items()}
         return build_target(found.component, found.source, Spec(kind, name, built))
@@ -162,6 +163,8 @@ class Registry:
         return {kind: self._own(kind, part, found) for kind, part in parts.items()}
 
     def _own(self, kind: str, part: Any, recipe: Registered) -> Any:
+        if isinstance(part, str) and "(" in part:
+            part = parse(part)
         if isinstance(part, Mapping) and "name" in part:
             return {**part, "name": self._own(kind, part["name"], recipe)}
         if not isinstance(part, str):
@@ -185,7 +188,7 @@ class Registry:
             PluginError: As `load` does.
         """
         if isinstance(config, str):
-            config = parse(config)
+            return self.build(kind, config)
         if not isinstance(config, Mapping):
             return config
         named = isinstance(config.get("name"), str) and config.get("kind", kind) == kind

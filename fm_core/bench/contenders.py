@@ -213,9 +213,14 @@ def _contender(given: Any) -> Contender:
     elif isinstance(given, Pipeline):
         found = Contender(given.solver, given.grid)
     else:
+        if isinstance(given, Mapping) and not isinstance(given.get("name"), str):
+            registry.from_config("solver", given)  # says what it lacks
         found = Contender(given, group=library("solver", given["name"]) if isinstance(given, Mapping) else "ours")
     if found.trouble is not None and misspelt(found.trouble):
         raise found.trouble  # before anything runs
+    if found.grid is not None and (found.fitted or (found.trouble is None and found.adaptive)):
+        what = "is fitted with its times" if found.fitted else "chooses its times as it goes"
+        raise OptionError(f"{label(found.solver)} {what}, so it is on no grid; got {given!r}")
     return found
 
 

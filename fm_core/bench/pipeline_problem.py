@@ -25,6 +25,7 @@ import torch
 from attrs import evolve, field, frozen
 from torch import Tensor, nn
 
+from fm_core.calibration.asking import require_one_field
 from fm_core.field import Field
 from fm_core.pipeline import Pipeline
 from fm_core.prediction import Prediction
@@ -148,6 +149,7 @@ class PipelineProblem:
     @cached_property
     def _fine(self) -> Pipeline:
         """The pipeline with the solver of the reference, whose tables are computed once."""
+        require_one_field(self.pipeline)
         pipeline = self.pipeline if self.fine is None else self.fine(self.pipeline)
         velocity = Field(pipeline.model, pipeline.path, pipeline.guidance)
         if velocity.span({Prediction.VELOCITY})[1] < 1.0 or bool(declared(pipeline.path, "closing")):

@@ -19,7 +19,7 @@ from fm_core.pipeline import Pipeline
 from fm_core.protocols import declared
 from fm_core.shapes import check_batch
 
-__all__ = ["at_least", "predictions_of", "require_determined", "require_gaussian", "source_of"]
+__all__ = ["at_least", "predictions_of", "require_determined", "require_gaussian", "require_one_field", "source_of"]
 
 LEAST_PILOT = 16
 """Trajectories below which no median means anything."""
@@ -38,6 +38,27 @@ def require_gaussian(pipeline: Pipeline) -> None:
                     f"{name_of(pipeline.path)} cannot be calibrated",
                     "a calibrated table has the linear part of a Gaussian path, α and σ",
                     "use a Gaussian path, or an uncalibrated solver",
+                )
+            ]
+        )
+
+
+def require_one_field(pipeline: Pipeline) -> None:
+    """Refuses a guidance that does another thing in short steps than in long ones: no fine solution has the true ends.
+
+    Raises:
+        CompatError: For such a one.
+    """
+    stepwise = [guidance for guidance in pipeline.guidance if declared(guidance, "per_step")]
+    if stepwise:
+        names = ", ".join(name_of(guidance) for guidance in stepwise)
+        raise CompatError(
+            [
+                Problem(
+                    f"under {names} there is no solution to compare with",
+                    "what it does depends on how long a step is, so many short steps solve another field than few long "
+                    "ones",
+                    "leave it out, or take a guidance of the field itself, such as 'cfg'",
                 )
             ]
         )

@@ -17,6 +17,7 @@ from fm_core.calibration.asking import (
     predictions_of,
     require_determined,
     require_gaussian,
+    require_one_field,
     source_of,
 )
 from fm_core.calibration.comparing import said, summary
@@ -85,7 +86,7 @@ def calibrate(
         BudgetError: For a budget that affords no step, `iterations` < 0 or `chunk` < 1.
         ShapeError: For a shape, or x0, that cannot be states.
         DataError: For a pilot with fewer numbers than the table, or without finite ends.
-        CompatError: For a path without α and σ.
+        CompatError: For a path without α and σ, and for a guidance that depends on how long steps are.
         Exception: What sampling from the pilot raises, the network's own errors among them.
     """
     check_arguments(
@@ -100,6 +101,7 @@ def calibrate(
         progress=progress,
     )
     require_gaussian(pipeline)
+    require_one_field(pipeline)
     bare, iterations, seed = evolve(pipeline, codec=None), at_least(0, "iterations", iterations), check_seed(seed)
     steps = predictions_of(bare, nfe)
     x0 = source_of(bare, shape, x0, cond, spawn_seed(seed, 0))

@@ -42,6 +42,9 @@ PATIENCE = 6
 
 GAIN = 0.01
 
+CLOSEST = 1e-6
+"""Times of a table are no closer: in a network's precision they would be one."""
+
 HELD = 2**24
 """Numbers of derivatives held at once."""
 
@@ -82,6 +85,7 @@ def fit_table(
         tried = [_step(table, normal, slope, damping * factor) for factor in DAMPINGS]
         found = errors_of(pilot, _together(tried))
         losses = robust(found, scale)
+        losses[torch.tensor([float(one.times.diff().min()) < CLOSEST for one in tried])] = math.inf
         k = int(losses.argmin())
         waited += 1
         if losses[k] < robust(errors, scale):

@@ -50,9 +50,16 @@ def warn_of_other_guidance(provenance: Mapping[str, Any], guidances: Iterable[An
 
 def _written(guidance: Any) -> Any:
     try:
-        return json.loads(json.dumps(to_config(guidance)))
+        return _unmarked(json.loads(json.dumps(to_config(guidance))))
     except SavedFileError:  # it holds tensors, functions or networks
         return name_of(guidance)
+
+
+def _unmarked(value: Any) -> Any:
+    """Without the kinds by which a registry knows what to build: a provenance is read, not built."""
+    if isinstance(value, dict):
+        return {key: _unmarked(item) for key, item in value.items() if key != "kind"}
+    return [_unmarked(item) for item in value] if isinstance(value, list) else value
 
 
 def _same(one: Any, other: Any) -> bool:

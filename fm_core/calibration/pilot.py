@@ -183,7 +183,8 @@ def needs_apart(pipeline: Pipeline, x0: Tensor, cond: Any) -> bool:
     field: Field | None = Field(pipeline.model, pipeline.path, pipeline.guidance)
     assert field is not None
     low, high = field.span({Prediction.DATA})
-    field.predict(x0, (low + high) / 2, cond, Prediction.DATA)
+    until = x0.new_full((1,), high, dtype=torch.float64)
+    field.predict(x0, (low + high) / 2, cond, Prediction.DATA, until=until)
     while field is not None:
         if field.memory:
             return True

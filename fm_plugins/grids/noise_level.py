@@ -203,7 +203,7 @@ def _bound(given: float | None, end: float, singular: float, other: float) -> fl
     inside = 0.0 < end < math.inf
     low, high = sorted((end, other))
     if given is not None:
-        return end if inside and not low < given < high else given
+        return end if inside and not low * (1 + _SAME) < given < high * (1 - _SAME) else given
     return end if inside else min(max(singular, low * (1 + _SAME)), high)
 
 

@@ -60,7 +60,10 @@ def sa_solver(
     if band is not None:
         if callable(tau):
             raise ValueError("band= limits a constant tau; a function of λ can be 0 where it wants; leave band out")
-        tau = Band(tau, *band) if tau else 0.0
+        low, high = band
+        if not 0.0 <= low < high:
+            raise ValueError(f"band is (low, high) of σ/α with 0 ≤ low < high; got {tuple(band)}")
+        tau = Band(tau, low, high) if tau else 0.0
     table = Multistep(
         Prediction.DATA, "lambda", order, corrector=corrector, lower_order_final=lower_order_final, tau=tau
     )

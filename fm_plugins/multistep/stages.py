@@ -44,8 +44,10 @@ def check_tau(instance: object, attribute: Any, tau: Tau) -> None:
     """A validator of τ.
 
     Raises:
-        ValueError: For a number that is negative or not finite.
+        ValueError: For a number that is negative or not finite, and for noise on velocities, of which none is known.
     """
+    if getattr(instance, "space", None) is Prediction.VELOCITY and (callable(tau) or tau != 0.0):
+        raise ValueError(f"noise is for tables of data or noise predictions; got tau={tau!r} with space='velocity'")
     if not callable(tau) and not 0.0 <= tau < math.inf:
         raise ValueError(f"tau is a number ≥ 0 (0 is the ODE, 1 the reverse-time SDE) or a function of λ; got {tau!r}")
 
@@ -58,6 +60,17 @@ def check_nodes(instance: object, attribute: Any, nodes: tuple[float, ...]) -> N
     """
     if not all(before < after for before, after in pairwise((0.0, *nodes, 1.0))):
         raise ValueError(f"the nodes of stages rise inside (0, 1), each at a place of its own; got {nodes}")
+
+
+def check_used(instance: Any, attribute: Any, used: tuple[int, ...] | None) -> None:
+    """A validator of the predictions that a step interpolates.
+
+    Raises:
+        ValueError: If they are none, or not such of the step, rising.
+    """
+    last = len(instance.nodes)
+    if used is not None and (not used or not all(a < b for a, b in pairwise((-1, *used, last + 1)))):
+        raise ValueError(f"used are predictions of the step, rising, of 0 to {last}; got {list(used)}")
 
 
 def tau_squared(tau: Tau, clock: Clock, i: int, j: int) -> float:
@@ -105,7 +118,7 @@ class SingleStep:
     space: Prediction = field(converter=as_prediction, validator=validators.in_(SPACES))
     variable: str = field(validator=validators.in_(VARIABLES))
     nodes: tuple[float, ...] = field(converter=_as_nodes, validator=check_nodes)
-    used: tuple[int, ...] | None = field(default=None, kw_only=True)
+    used: tuple[int, ...] | None = field(default=None, kw_only=True, validator=check_used)
     shortcut: Shortcut | None = field(default=None, kw_only=True, validator=validators.in_(SHORTCUTS))
     tau: Tau = field(default=0.0, kw_only=True, validator=check_tau)
 

@@ -269,3 +269,11 @@ def test_guided_conditional_images_of_a_network_without_gradients() -> None:
     assert net.modes == {False}
     assert all(parameter.grad is None for parameter in net.parameters())
     assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+def test_times_that_are_one_in_the_networks_precision_are_no_table() -> None:
+    """In bfloat16 the field is rough, and fits are drawn to times that meet."""
+    net = fm.build("model", "mlp", shape=2, width=16, seed=2).to(torch.bfloat16)
+    pipe = fm.compose(path="linear", model=fm.Model(net, predicts="velocity"), solver="auto")
+    fast = fm.calibrate(pipe, (32, 2), nfe=5, seed=0)
+    assert fast.sample((4, 2), nfe=5, seed=1).x.isfinite().all()

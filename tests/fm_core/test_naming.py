@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, strategies as some
 
 import fm_core as fm
 from fm_core.errors import UnknownNameError
@@ -45,3 +46,38 @@ def test_what_is_mistyped_is_told_apart_from_what_nobody_provides() -> None:
         from_config("solver", "unipc(3)")
     with pytest.raises(OptionError, match="a part is written"):
         from_config("solver", "unipc(order=3")
+
+
+VALUES = some.recursive(
+    some.none() | some.booleans() | some.integers() | some.floats(allow_nan=False, allow_infinity=False) | some.text(),
+    lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(some.dictionaries(some.sampled_from(["order", "at", "solver"]), VALUES))
+def test_what_is_printed_reads_as_what_it_was(options: dict[str, object]) -> None:
+    """Whatever the values: brackets, quotes, commas, and strings that look like numbers."""
+    part = {"name": "zoo:x-1", **options}
+    text = label(part)
+    if "(…" not in text:
+        assert parse(text) == part
+        assert parse_pair(f"{text}@{text}") == (part, part)
+
+
+@pytest.mark.parametrize(
+    "text", ["x(name=y)", "x(kind=y)", "x(a=1, a=2)", "x(a=1)(b=2)", "x(a=1))", "x(a=(1)", "x(a=1) y"]
+)
+def test_what_reads_in_two_ways_is_refused(text: str) -> None:
+    with pytest.raises(OptionError):
+        parse(text)
+
+
+def test_options_are_given_once() -> None:
+    assert to_config(fm.build("solver", "unipc(order=2)", shortcut="bh2")) == {
+        "name": "unipc",
+        "order": 2,
+        "shortcut": "bh2",
+    }
+    with pytest.raises(OptionError, match="beside it: order"):
+        fm.build("solver", "unipc(order=2)", order=3)

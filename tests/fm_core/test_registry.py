@@ -191,6 +191,9 @@ def test_a_recipe_means_the_parts_of_its_own_distribution() -> None:
     assert both.recipe("cfm") == {"path": {"name": "ark:line", "sigma": 0.1}, "solver": "ark:heun", "grid": "cosine"}
     alone.register(theirs)
     assert alone.recipe("cfm")["solver"] == "ark:heun"
+    typed = Component("recipe", "short", {"solver": "heun(order=1)"})
+    both = Registry([plugged("a", "ark", HEUN, typed), plugged("b", "zoo", theirs)])
+    assert both.recipe("short") == {"solver": {"name": "ark:heun", "order": 1}}
 
 
 def test_only_some_of_many_broken_plugins_are_explained() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 import fm_core as fm
 from fm_core import registry
 from fm_core.calibration.pilot import needs_apart
+from fm_core.errors import CompatError
 
 LABELS = torch.arange(32) % 3
 PER_SAMPLE = torch.linspace(1.5, 2.5, 32)
@@ -124,3 +126,25 @@ def test_a_table_that_kept_the_names_alone_is_compared_by_these(fitted: fm.Pipel
 def test_the_fix_is_silent(fitted: fm.Pipeline) -> None:
     again = fm.calibrate(fitted.replace(guidance=[_cfg(3.0)]), (32, 2), cond=LABELS, nfe=3, iterations=8)
     assert again.solver.provenance["guidance"] == [{"name": "cfg", "scale": 3.0}]  # type: ignore[union-attr]
+
+
+def test_what_is_calibrated_under_one_guidance_within_another_samples_and_is_saved_with_it(tmp_path: Path) -> None:
+    """Its provenance names the inner one, and does not build it."""
+    guidance = {"name": "interval", "guidance": {"kind": "guidance", "name": "cfg", "scale": 2.0}, "low": -3.0}
+    pipe = _guided(fm.build("model", "mlp", shape=2, width=8, classes=3, seed=0), guidance)
+    fast = fm.calibrate(pipe, (32, 2), cond=LABELS, nfe=6, iterations=2)
+    own = fast.sample((32, 2), cond=LABELS, nfe=6, seed=1).x
+    fast.save(tmp_path)
+    torch.testing.assert_close(fm.load(tmp_path).sample((32, 2), cond=LABELS, nfe=6, seed=1).x, own)
+    with pytest.warns(RuntimeWarning, match=r"calibrated under the guidance interval\("):
+        fast.replace(guidance=[_cfg(2.0)]).sample((32, 2), cond=LABELS, nfe=6, seed=1)
+
+
+@pytest.mark.parametrize("guidance", [{"name": "cfg_pp", "weight": 0.5}, {"name": "clip", "keep_noise": True}])
+def test_what_depends_on_the_length_of_steps_has_no_reference(guidance: Any) -> None:
+    """CFG++ guides more the finer the grid, so many steps are no reference for few."""
+    pipe = _guided(fm.build("model", "mlp", shape=2, width=8, classes=3, seed=0), guidance)
+    with pytest.raises(CompatError, match="depends on how long a step is"):
+        fm.calibrate(pipe, (32, 2), cond=LABELS, nfe=6)
+    with pytest.raises(CompatError, match="depends on how long a step is"):
+        fm.recommend(pipe, (32, 2), cond=LABELS, budget=6)

@@ -43,6 +43,16 @@ def test_grid_goes_from_end_to_end_strictly_monotone(path: GaussianPath, grid: A
         torch.testing.assert_close(grid.times(path, steps, span[::-1]), times.flip(0), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 5, 18])
+def test_a_bound_that_is_the_paths_own_end_but_for_rounding_is_that_end(steps: int) -> None:
+    """σ(1) of `ve` is its sigma_min to the last bits, and not quite."""
+    for low in (0.01, 0.002, 0.03, 0.05):
+        for high in (20.0, 50.0, 80.0):
+            path = fm.build("path", "ve", sigma_min=low, sigma_max=high)
+            given, own = karras(sigma_min=low, sigma_max=high), karras()
+            torch.testing.assert_close(given.times(path, steps, (0.0, 1.0)), own.times(path, steps, (0.0, 1.0)))
+
+
 @pytest.mark.parametrize("rho", [1.0, 3.0, 7.0])
 def test_roots_of_the_noise_level_are_equally_spaced(path: GaussianPath, rho: float) -> None:
     root = levels(path, Karras(rho).times(path, 9, (0.2, 0.9))) ** (1 / rho)

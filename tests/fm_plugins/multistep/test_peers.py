@@ -43,9 +43,13 @@ START = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manua
 
 
 def ours(solver: TableSolver) -> list[Tensor]:
+    return through(solver, MIXTURE.field(PATH, str(solver.space)), START, TIMES)
+
+
+def through(solver: TableSolver, field: fm.Field, x: Tensor, times: Tensor) -> list[Tensor]:
+    """The states at all times but the first."""
     states: list[Tensor] = []
-    field = MIXTURE.field(PATH, str(solver.space))
-    solver.solve(field, START, TIMES, on_step=lambda _, x: states.append(x))
+    solver.solve(field, x, times, on_step=lambda _, state: states.append(state))
     return states[1:]
 
 
@@ -134,16 +138,38 @@ def test_third_order_of_diffusers_differs_by_half_its_second_difference() -> Non
     assert float(missing.abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("theirs", "name", "options"),
-    [
+@pytest.mark.parametrize(("solver", "scheduler"), [("euler", "Euler"), ("heun", "Heun")])
+def test_flow_trajectories_are_those_of_diffusers(solver: str, scheduler: str) -> None:
+    """Its Heun scheduler takes the last step, to σ = 0, by Euler, whatever it may ask there; ours is told to."""
+    diffusers = pytest.importorskip("diffusers")
+    made, linear = getattr(diffusers, f"FlowMatch{scheduler}DiscreteScheduler")(), fm.build("path", "linear")
+    made.set_timesteps(8)
+    field, x, theirs = MIXTURE.field(linear), START, list[Tensor]()
+    for level, mark in zip(made.sigmas.double(), made.timesteps, strict=False):
+        x = made.step(-field.predict(x, 1 - level, None, "velocity"), mark, x).prev_sample
+        theirs.append(x)
+    levels = made.sigmas.double().unique(sorted=True).flip(0)
+    own = through(fm.build("solver", solver), field, START, 1 - levels[:-1])
+    own += through(fm.build("solver", "euler"), field, own[-1], 1 - levels[-2:])
+    ends = theirs if solver == "euler" else [*theirs[1:-1:2], theirs[-1]]
+    assert len(own) == 8
+    for mine, other in zip(own, ends, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+
+
+AZULA = [
+    (theirs, name, {**options, "order": order}, {"order": order})
+    for order in (1, 2, 3)
+    for theirs, name, options in (
         ("zABSampler", "deis", {}),
         ("zEABSampler", "deis", {"variable": "lambda"}),
         ("vABSampler", "adams_bashforth", {}),
-    ],
-)
-def test_ends_where_azula_does(theirs: str, name: str, options: dict[str, Any], order: int) -> None:
+    )
+]
+
+
+@pytest.mark.parametrize(("theirs", "name", "options", "given"), [*AZULA, ("DDIMSampler", "ddim", {}, {})])
+def test_ends_where_azula_does(theirs: str, name: str, options: dict[str, Any], given: dict[str, Any]) -> None:
     azula = pytest.importorskip("azula.sample", reason="azula, with einops", exc_type=ImportError)
     noise, denoise = pytest.importorskip("azula.noise"), pytest.importorskip("azula.denoise")
     schedule = noise.RectifiedSchedule(alpha_min=1e-2, sigma_min=1e-2)
@@ -166,10 +192,8 @@ def test_ends_where_azula_does(theirs: str, name: str, options: dict[str, Any], 
             mean = MIXTURE.predict(path, fm.Prediction.DATA, x_t, 1 - float(t))
             return denoise.DiracPosterior(mean=mean)
 
-    sampler = getattr(azula, theirs)(
-        Exact(), order=order, start=1.0, stop=0.0, steps=8, silent=True, dtype=torch.float64
-    )
-    solver = fm.build("solver", name, order=order, **options)
+    sampler = getattr(azula, theirs)(Exact(), **given, start=1.0, stop=0.0, steps=8, silent=True, dtype=torch.float64)
+    solver = fm.build("solver", name, **options)
     times = 1 - sampler.timesteps.to(torch.float64)
     got = solver.solve(MIXTURE.field(path, str(solver.space)), START, times)
     torch.testing.assert_close(got, sampler(START), rtol=1e-6, atol=1e-6)

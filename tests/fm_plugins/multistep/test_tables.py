@@ -145,6 +145,12 @@ def test_stochastic_tables_refuse_to_invert(paths: dict[str, GaussianPath]) -> N
         ("sa_solver", {"tau": math.nan}, "tau is a number ≥ 0"),
         ("sde_dpm_solver_pp", {"tau": math.inf}, "tau is a number ≥ 0"),
         ("sa_solver", {"tau": lambda _: 1.0, "band": (0.1, 1.0)}, "band"),
+        ("sa_solver", {"band": (1.0, 0.05)}, "low < high"),
+        ("multistep", {"space": "velocity", "variable": "t", "tau": 1.0}, "noise is for tables of data or noise"),
+        ("single_step", {"space": "velocity", "variable": "t", "tau": lambda _: 1.0}, "noise is for tables of data"),
+        ("single_step", {"used": [3]}, "used are predictions of the step, rising, of 0 to 1"),
+        ("single_step", {"used": []}, "used are predictions"),
+        ("single_step", {"used": [1, 0]}, "used are predictions"),
     ],
 )
 def test_options_that_make_no_solver_are_refused(name: str, options: dict[str, Any], message: str) -> None:
