@@ -1,6 +1,6 @@
 """What compiling blocks of steps gains: `pipe.sample(…, compile=True)` over a bare eager Euler loop.
 
-    make bench, or .venv/bin/pytest benchmarks/bench_compile.py -s
+    fm bench micro --only bench_compile.py, or .venv/bin/pytest benchmarks/bench_compile.py -s
 
 Aim on a 3 × 64 SELU network in 2-D, 100 network calls, one thread: at most 0.6 of the bare loop at B = 1, for every
 table. The time that the first run takes to compile stands beside the ratio, with the number of graphs; `compile_cpu` is

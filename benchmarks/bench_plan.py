@@ -36,7 +36,7 @@ def _bare_euler(net: torch.nn.Module, x: Tensor, ts: Tensor) -> Tensor:
     return x
 
 
-def _pipeline(solver: str | dict[str, object]) -> fm.Pipeline:
+def _pipeline(solver: str) -> fm.Pipeline:
     net = fm.build("model", "mlp", shape=2, seed=0)
     return fm.compose(path="linear", model=fm.Model(net, predicts="velocity"), solver=solver)
 
@@ -83,9 +83,12 @@ def bench_solvers(
     benchmark(lambda: pipes["rk4"].sample((batch, 2), nfe=STEPS, seed=0))
 
 
-TABLES: dict[str, str | dict[str, object]] = {
-    name: name for name in ("euler", "heun", "rk4", "ddim", "adams_pc", "dpm_solver_pp", "deis", "ipndm", "unipc")
-} | {"unipc of order 3": "unipc(order=3)"}
+TABLES = (
+    *("euler", "heun", "rk4", "ddim", "edm", "adams_bashforth(order=3)", "adams_pc", "adams_pc(order=5)", "auto"),
+    *("dpm_solver(order=2)", "dpm_solver_multistep", "dpm_solver_pp", "dpm_solver_pp(order=3)", "deis", "ipndm"),
+    *("pndm", "unipc", "unipc(order=3)"),
+)
+"""Every deterministic family."""
 
 PEERS = ("diffusers_flow_euler", "diffusers_dpmpp(order=2)", "diffusers_unipc(order=3)", "azula_ddim")
 """Other libraries' solvers in the same race, where they are installed."""
@@ -96,7 +99,7 @@ def bench_tables(
     benchmark: BenchmarkFixture, interleaved: Callable[..., dict[str, float]], one_thread: None, batch: int
 ) -> None:
     """Deterministic tables, and other libraries' solvers, at 100 network calls, over the bare Euler loop of 100."""
-    pipes = {title: _pipeline(solver) for title, solver in TABLES.items()}
+    pipes = {solver: _pipeline(solver) for solver in TABLES}
     peers = {one.name: one.on(pipes["euler"]) for one in contenders(PEERS) if not missing(one)}
     x0 = torch.randn(batch, 2, generator=torch.Generator().manual_seed(0))
     net, ts = pipes["euler"].model.net, torch.linspace(0, 1, STEPS + 1)
@@ -112,7 +115,7 @@ def bench_tables(
     )
     benchmark.extra_info.update(ratios, nfe=STEPS)
     print(f"\nB = {batch}, {STEPS} calls each: {ratios}")
-    benchmark(lambda: pipes["unipc of order 3"].sample((batch, 2), nfe=STEPS, seed=0))
+    benchmark(lambda: pipes["unipc(order=3)"].sample((batch, 2), nfe=STEPS, seed=0))
 
 
 def _compiled_sum(operands: int) -> Callable[[Tensor, list[Tensor]], Tensor]:

@@ -76,7 +76,7 @@ def bench_methods(
 
     Args:
         out: Folder of `results.jsonl`, and of unfinished trainings, which the next run goes on with.
-        quick: Whether a small budget, two tasks, four methods and two seeds will do.
+        quick: Whether a small budget, two tasks, four methods and three seeds will do.
         paper: Name of a published table to repeat under its own budget; the folder gets a `README.md` of ours beside
             theirs.
         seeds: The replicates, or how many; by default 5, or the paper's.

@@ -95,6 +95,7 @@ def table(paper: Paper, results: Results) -> str:
             "",
             _missing(rows, paper),
             "",
+            *([fill(paper.remark, width=120), ""] if paper.remark else []),
             "The protocol, and what had to be decided: the head of `fm_core/bench/papers.py`. Made by these commands, "
             "each of which goes on where the last one stopped:",
             "",

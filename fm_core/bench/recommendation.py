@@ -86,7 +86,8 @@ class Recommendation:
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
         lines = [f"Take {self.name} with nfe={self.nfe}."]
         if self.same:
-            lines.append(f"Within this budget {', '.join(self.same)} take the same steps; it is the plainest.")
+            take = "takes" if len(self.same) == 1 else "take"
+            lines.append(f"Within this budget {', '.join(self.same)} {take} the same steps; it is the plainest.")
         if self.level:
             lines.append(f"No difference was found from {', '.join(self.level)}.")
         if any(row.verdict == "untold" for row in self.rows):

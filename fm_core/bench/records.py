@@ -46,7 +46,7 @@ class Run:
         machine: Processor, cores, threads, memory, GPU, and system.
         versions: Of Python, torch, this library, and the peers.
         git: Commit, and whether the tree was changed; empty outside a checkout.
-        seconds: How long it took; None where it did not come to its end.
+        seconds: How long it took; None where it was interrupted, or is of an earlier version.
     """
 
     run: str
@@ -69,7 +69,7 @@ class Record:
         settings: What the cell was asked for, such as `{"nfe": 10}`; the x axis of a picture.
         seed: Seed of this cell; replicates of one cell differ in it alone.
         group: Whose contender it is: "ours", or the name of the peer's library.
-        status: "ok", "diverged" (figures of what was finite), "skipped" or "failed".
+        status: "ok", "diverged" (no figures), "skipped" or "failed".
         why: Reason of any other status than "ok".
         figures: Measured numbers by name; those in seconds end in "_s".
         notes: What else identifies the contender, such as its configuration.

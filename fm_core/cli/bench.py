@@ -23,8 +23,6 @@ bench = typer.Typer(
     name="bench",
     add_completion=False,
     no_args_is_help=True,
-    help="Measure solvers, methods and costs side by side: true errors, error bars, one report.\n\n"
-    "Example: fm bench solvers --quick",
 )
 
 Out = Annotated[Path, typer.Option(help="Folder of results.jsonl, report.html and figures.")]
@@ -50,6 +48,24 @@ Seeds = Annotated[
 _OUT = Path("out/bench")
 _INTERRUPTED = 130
 """Exit code of what Ctrl-C ended."""
+
+
+@bench.callback(invoke_without_command=True)
+def on_pipeline(
+    context: typer.Context,
+    pipeline: Annotated[
+        Path | None, typer.Option(help="A saved pipeline of your own: short for fm bench solvers --pipeline.")
+    ] = None,
+) -> None:
+    """Measure solvers, methods and costs side by side: true errors, error bars, one report.
+
+    Example: fm bench solvers --quick
+    """
+    if pipeline is None:
+        return
+    if context.invoked_subcommand is not None:
+        raise typer.BadParameter("goes after the suite: fm bench solvers --pipeline DIR", param_hint="--pipeline")
+    solvers(pipeline=pipeline)
 
 
 @bench.command()

@@ -52,7 +52,7 @@ def origin(records: Sequence[Record], runs: Mapping[str, Run]) -> Origin:
 
 def run_facts(run: Run) -> dict[str, str]:
     """How long a run took, its machine, versions and commit, in words."""
-    took = "not ended" if run.seconds is None else seconds_told(run.seconds)
+    took = "" if run.seconds is None else seconds_told(run.seconds)
     return {"took": took, "machine": _machine(run), "versions": _listed(run.versions), "git": _commit(run)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -104,3 +105,11 @@ def test_the_kept_results_are_the_papers_cells() -> None:
     assert not kept.torn
     assert {record.key for record in kept.records} <= keys
     assert {record.status for record in kept.records} <= {"ok", "skipped"}
+    rows = {(row.method, row.task): row for row in compared(SF2M, kept.of("methods")) if row.w2}
+    assert len(rows) == 15
+    assert all(row.w2_meets for row in rows.values())
+    over = {place: fmean(row.npe) for place, row in rows.items() if not row.npe_meets}
+    exact = {("I-CFM", "moons→8gaussians"): 2.820, ("FM", "N→scurve"): 0.799}  # of fields without error: see beside it
+    assert over.keys() <= exact.keys()
+    assert all(rows[place].published.npe < npe < exact[place] for place, npe in over.items())
+    assert (folder / "README.md").read_text(encoding="utf-8") == table(SF2M, kept)

@@ -133,6 +133,7 @@ def test_a_planted_slower_solver_takes_longer(tmp_path: Path) -> None:
             next(one.estimates for one in measured if (one.contender, one.problem) == (name, problem))
             for name in ("euler", "slow")
         )
+        assert slow["sample_s"].median > fast["sample_s"].median
         assert differ(fast["sample_s"], slow["sample_s"]) is True
         assert slow["error_median"].by_seed == fast["error_median"].by_seed
         assert slow["nfe"].median == 20 * fast["nfe"].median, "calls are counted where they are made"

@@ -288,3 +288,17 @@ def test_contenders_of_a_missing_library_are_rows_each(tmp_path: Path, monkeypat
     rows = [record for record in read(tmp_path).records if record.status == "skipped"]
     assert [record.contender for record in rows] == named
     assert all("azula is not installed" in record.why for record in rows)
+
+
+def test_a_pipeline_alone_is_the_problem_of_the_solvers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def solvers(out: Path, *, problems: Any, **more: Any) -> Results:
+        asked.append((out, problems))
+        return Results({}, ())
+
+    monkeypatch.setattr("fm_core.bench.solvers.bench_solvers", solvers)
+    monkeypatch.setattr("fm_core.cli.bench._conclude", lambda *results: None)
+    fm("bench", "--pipeline", str(tmp_path))
+    assert asked == [(Path("out/bench"), [{"name": "saved", "folder": str(tmp_path)}])]
+    assert "goes after the suite" in fm("bench", "--pipeline", str(tmp_path), "throughput", expect=2).output
