@@ -38,7 +38,7 @@ def located(field: Field, run: Callable[[Field, OnStep], object], count: int) ->
         if step == 0 and not watched.calls:
             return DivergenceError(f"{error}, before any network call: look at what was given to start from")
         where = f" in step {step + 1}" if step >= 0 else ""  # a stranger's solver may not tell of its steps
-        return DivergenceError(f"the run diverged{where}: {error}; {ADVICE}")
+        return DivergenceError(f"the run diverged{where}: {error}, and {count} are not at its end; {ADVICE}")
     return DivergenceError(
         f"{count} samples are not finite, but a second run of the same draws is: the network is not deterministic"
     )

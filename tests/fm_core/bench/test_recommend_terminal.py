@@ -34,7 +34,7 @@ def test_seeds_are_named_as_elsewhere_and_the_evidence_says_what_it_is_worth(fol
     assert done.exit_code == 0, done.output
     text = " ".join(done.output.split())
     assert "Take euler with nfe=1." in text
-    assert "auto take the same steps" in text
+    assert "auto takes the same steps" in text
     assert "95 % interval ms" in text
     assert "times are of a batch of 3 on 1 thread." in text
     assert "itself right to" in text
