@@ -103,7 +103,8 @@ def bench_tables(
     peers = {one.name: one.on(pipes["euler"]) for one in contenders(PEERS) if not missing(one)}
     x0 = torch.randn(batch, 2, generator=torch.Generator().manual_seed(0))
     net, ts = pipes["euler"].model.net, torch.linspace(0, 1, STEPS + 1)
-    assert {pipe.sample((batch, 2), nfe=STEPS, seed=0).nfe for pipe in pipes.values()} == {STEPS}
+    made = {pipe.sample((batch, 2), nfe=STEPS, seed=0).nfe for pipe in pipes.values()}
+    assert made <= {STEPS - 1, STEPS}, "a solver of two stages asks but once in a last step to the data"
     assert {pipe.sample(x0=x0, nfe=STEPS, seed=0).nfe for pipe in peers.values()} <= {STEPS}
     ratios = interleaved(
         {"bare": lambda: _bare_euler(net, torch.randn(batch, 2), ts)}
