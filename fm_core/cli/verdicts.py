@@ -15,8 +15,9 @@ from fm_core.bench.contenders import in_python
 from fm_core.bench.orders import SUITE as ORDERS, orders, sound, told
 from fm_core.bench.ranking import Ranking
 from fm_core.bench.records import RESULTS, Record, Results
+from fm_core.bench.report.answers import at_budgets
 from fm_core.bench.report.cells import Cell, cells, latest
-from fm_core.bench.report.choosing import Choice, affordable, choose, tally
+from fm_core.bench.report.choosing import Choice
 from fm_core.bench.report.quantities import number, quantity, shown
 from fm_core.bench.statistics import FEWEST
 
@@ -51,28 +52,29 @@ def show_results(to: Console, results: Results) -> None:
 
 
 def _solvers(to: Console, everything: list[Cell]) -> None:
-    budgets = sorted({n for cell in everything if isinstance(n := cell.settings.get("nfe"), int)})
-    table = Table(title="The least median error within so many network calls", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("problem", *(f"{budget} NFE" for budget in budgets)):
+    problems = {
+        name: [cell for cell in everything if cell.problem == name]
+        for name in dict.fromkeys(cell.problem for cell in everything)
+    }
+    found = at_budgets(problems, "nfe", ERROR)
+    table = Table(title=found.title, box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("problem", *found.columns):
         table.add_column(heading, overflow="fold")  # a name that is cut cannot be typed
-    choices: list[Choice] = []
-    for problem in dict.fromkeys(cell.problem for cell in everything):
-        own = [cell for cell in everything if cell.problem == problem]
-        row = [choose(affordable(own, "nfe", budget), ERROR) for budget in budgets]
-        choices += [choice for choice in row if choice is not None]
-        table.add_row(escape(problem), *(_told(choice) for choice in row))
+    for problem, row in found.rows:
+        table.add_row(escape(problem), *map(_told, row))
     to.print(table)
-    counted = tally(choices)
-    if counted.taken:
-        name, times = counted.taken[0]
-        places = f"in {times} of {counted.places} places (problem × budget)"
-        if any(choice.judged for choice in choices):
-            why = f"the best, or level with the best, {places}. “=” marks those from which no difference was found."
-        else:
-            why = f"the least error {places}, by fewer than {FEWEST} seeds, which may be chance: --seeds 5 tells."
-        to.print(f"Take [bold]{escape(name)}[/]: {why}", highlight=False)
-        if typed := in_python(name):
-            to.print(f"In Python: {typed}", markup=False, highlight=False, soft_wrap=True)
+    if any(choice.judged for _, row in found.rows for choice in row if choice):
+        why, note = "the best, or level with the best,", "“=” marks those from which no difference was found."
+    else:
+        why, note = "the least error", f"Fewer than {FEWEST} seeds, which may be chance: --seeds 5 tells."
+    for one in found.advice:
+        cases = f"{why} in {one.times} of {one.cases} cases (problem × budget)."
+        to.print(f"{found.where(one)}: take [bold]{escape(one.contender)}[/], {cases}", highlight=False)
+        if typed := in_python(one.contender):
+            to.print(f"    in Python: {typed}", markup=False, highlight=False, soft_wrap=True)
+    for line in (found.beside_peers, note if found.advice else ""):
+        if line:
+            to.print(line, highlight=False)
 
 
 def _told(choice: Choice | None) -> str:
@@ -105,7 +107,9 @@ _LACKING = re.compile(
 
 def _trouble(records: Sequence[Record]) -> str:
     """Whom one trouble befell, and why."""
-    why = records[0].why.splitlines()[0] if records[0].why else ""
+    why, *rest = records[0].why.splitlines() or [""]
+    if why.endswith(":") and rest:
+        why += f" {rest[0].strip()}"
     if lacking := _LACKING.search(why):
         names = dict.fromkeys(record.contender for record in records)
         several = f"{len(names)} contenders" if len(names) > 1 else next(iter(names))
@@ -128,7 +132,8 @@ def show_comparison(to: Console, found: Comparison, *, every: bool) -> None:
     total, changed = len(found.changes), len(found.changed)
     to.print(f"{changed} of {total} figures changed beyond noise.", highlight=False)
     for ranking in found.rankings:
-        to.print(_ranked(ranking), style="red" if ranking.reversed else None, markup=False, highlight=False)
+        style = "red" if len(ranking.reversed) > ranking.by_chance else None
+        to.print(_ranked(ranking), style=style, markup=False, highlight=False)
     for name, records in (("only before", found.gone), ("only after", found.new)):
         if records:
             to.print(f"{name}: {_counted(records)}", markup=False, highlight=False)

@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from fm_core.bench.report.cells import Cell
 from fm_core.bench.report.choosing import Advice, Choice, Tally, advise, affordable, choose, tally, usable
-from fm_core.bench.report.quantities import Quantity, quantity, shown
+from fm_core.bench.report.quantities import Quantity, number, quantity, shown
 from fm_core.bench.report.scales import ticks
 from fm_core.bench.report.tables import varying_settings
 
@@ -16,6 +16,11 @@ __all__ = ["Answers", "at_budgets", "in_each"]
 
 MOST_BUDGETS = 8
 """Columns of an answer."""
+
+MOST_FIGURES = 4
+"""Figures that advice is given by."""
+
+CALLS = " calls"
 
 
 @frozen
@@ -42,12 +47,30 @@ class Answers:
 
     @property
     def advice(self) -> list[Advice]:
+        """Whom to take over which columns: at all budgets, or by the first few figures."""
         every = zip(*(choices for _, choices in self.rows))
         columns = [[choice for choice in column if choice] for column in every]
         if self.budgets:
             return advise(columns)
-        alone = ((at, one) for at, column in enumerate(columns) for one in advise([column]))
+        alone = ((at, one) for at, column in enumerate(columns[:MOST_FIGURES]) for one in advise([column]))
         return [evolve(one, first=at, last=at) for at, one in alone]
+
+    def where(self, one: Advice) -> str:
+        """The columns that an advice is for: "5 to 20 calls"."""
+        first, last = self.columns[one.first], self.columns[one.last]
+        return first if first == last else f"{first.removesuffix(CALLS)} to {last}"
+
+    @property
+    def beside_peers(self) -> str:
+        """How our best stands to other libraries'; empty without them."""
+        found = self.tally
+        if not found.against:
+            return ""
+        text = f"less error in {found.against['ahead']} cases, no difference in {found.against['level']}, more in "
+        text += str(found.against["behind"])
+        if found.ratio is not None:
+            text += f"; in the median case their error is {number(found.ratio, 2)} times ours"
+        return f"Our best beside the best of other libraries: {text}."
 
 
 def at_budgets(problems: Mapping[str, list[Cell]], cost: str, error: str) -> Answers:
@@ -60,7 +83,7 @@ def at_budgets(problems: Mapping[str, list[Cell]], cost: str, error: str) -> Ans
         if cost == "nfe"
         else f"Least {of.label} within a {what.label}",
         (of,) * len(budgets),
-        tuple(shown(budget, what) + (" calls" if cost == "nfe" else "") for budget in budgets),
+        tuple(shown(budget, what) + (CALLS if cost == "nfe" else "") for budget in budgets),
         tuple(
             (name, tuple(choose(affordable(own, cost, budget), error) for budget in budgets))
             for name, own in problems.items()

@@ -38,8 +38,8 @@ def solvers(out: Path, *more: str, expect: int = 0) -> Result:
 
 def test_solvers_end_with_what_to_take_and_a_report(tmp_path: Path) -> None:
     done = solvers(tmp_path, "--solver", "heun", "--solver", "euler", "--solver", "rk4@cosine")
-    assert "Take " in done.output
-    assert "4 NFE" in done.output
+    assert ": take " in done.output
+    assert "4 calls" in done.output
     assert (tmp_path / "report.html").is_file()
     assert f"report: {tmp_path / 'report.html'}" in done.output
     assert len(read(tmp_path).of("solvers")) == 3 * 2 * 3
@@ -73,7 +73,7 @@ def test_a_problem_that_did_but_fail_is_exit_code_1_and_told_as_long_as_it_is_as
     registry.register(Component("problem", "failing", failing, summary="planted"))
     done = solvers(tmp_path, "--solver", "euler", "--problem", "failing", expect=1)
     assert "failed: euler on failing: RuntimeError: no data on this machine" in done.output
-    assert "Take euler" in done.output
+    assert "take euler" in done.output
     assert "failed: " not in solvers(tmp_path, "--solver", "euler").output
     assert "failed: euler on failing" in fm("bench", "report", str(tmp_path)).output
 
@@ -96,23 +96,49 @@ def test_a_solver_of_less_than_its_declared_order_is_not_named() -> None:
     figures = {"order": 0.31, "declared_order": 1.0}
     order = Record("orders", "inside the linear path", "zworse", {}, 0, figures=figures)
     text = said(*errors("euler", 1.0, 1.1, 1.2), *errors("zworse", 0.5, 0.6, 0.7), order)
-    assert "Take euler" in text
+    assert "take euler" in text
     assert "not named, since they show less than the order that they declare: zworse" in text
     assert "less than declared: zworse (0.31, declared 1)" in text
-    assert "zworse" not in text.partition("Take euler")[0]
-    assert "In Python: pipe.replace(solver='euler', grid=None)" in text
+    assert "zworse" not in text.partition("take euler")[0]
+    assert "in Python: pipe.replace(solver='euler', grid=None)" in text
+
+
+def test_a_reason_that_is_a_list_is_told_by_its_first_entry() -> None:
+    record = Record("solvers", "p", "ddpm", {}, 0, status="skipped", why="do not compose:\n  1. no score\n     fix: x")
+    assert "skipped: ddpm on p: do not compose: 1. no score\n" in said(*errors("euler", 1.0), record)
+
+
+def test_budgets_of_one_answer_are_told_in_one_line() -> None:
+    own = [
+        (5, "euler", 1.0),
+        (5, "heun", 3.0),
+        (8, "euler", 0.5),
+        (8, "heun", 2.0),
+        (20, "euler", 0.4),
+        (20, "heun", 0.1),
+    ]
+    text = said(
+        *(
+            Record("solvers", "p", name, {"nfe": nfe}, s, figures={"error_median": e * by, "nfe": float(nfe)})
+            for nfe, name, e in own
+            for s, by in enumerate((1.0, 1.1, 1.2))
+        )
+    )
+    assert "5 to 8 calls: take euler, the best, or level with the best, in 2 of 2 cases" in text
+    assert "20 calls: take heun, the best, or level with the best, in 1 of 1 cases" in text
 
 
 def test_only_what_can_be_typed_is_told_in_python() -> None:
     worse = errors("euler", 1.0, 1.1, 1.2)
-    assert "In Python: fm.calibrate(pipe, shape, nfe=nfe)" in said(*worse, *errors("calibrated", 0.1, 0.2, 0.3))
+    assert "in Python: fm.calibrate(pipe, shape, nfe=nfe)" in said(*worse, *errors("calibrated", 0.1, 0.2, 0.3))
     for name in ("calibrated(…527d)", "its own: heun", "azula_heun"):
-        assert "In Python" not in said(*worse, *errors(name, 0.1, 0.2, 0.3))
+        assert "in Python" not in said(*worse, *errors(name, 0.1, 0.2, 0.3))
 
 
 def test_fewer_than_three_seeds_are_said_to_tell_nothing() -> None:
     text = said(*errors("euler", 1.0), *errors("heun", 0.5))
-    assert "Take heun: the least error in 1 of 1 places (problem × budget), by fewer than 3 seeds" in text
+    assert "5 calls: take heun, the least error in 1 of 1 cases (problem × budget)." in text
+    assert "Fewer than 3 seeds" in text
     assert "may be chance" in text
     assert "may be chance" not in said(*errors("euler", 1.0, 1.1, 1.2), *errors("heun", 0.5, 0.6, 0.4))
 
