@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from fm_core.building import name_of, origin, to_config
 from fm_core.calibration.comparing import distances
 from fm_core.calibration.guided import other_guidance
 from fm_core.calibration.pilot import asked_span, closes
@@ -19,6 +17,7 @@ from fm_core.calibration.table import Table, table_of
 from fm_core.course import Budget, course_of, solver_of
 from fm_core.errors import BudgetError, CompatError, PluginError, PredictionError, TimeError, UnknownNameError
 from fm_core.field import Field
+from fm_core.naming import label
 from fm_core.pipeline import Pipeline
 from fm_core.straight import clock, straight_space
 from fm_core.table_solver import TableSolver
@@ -58,7 +57,7 @@ class Contender:
     """An uncalibrated solver and grid, with the samples it draws.
 
     Args:
-        title: Its solver and grid in words.
+        title: Its solver and grid as they are typed, solver@grid.
         pipeline: The pipeline with them.
         ends: Where it takes the pilot, `(B, E)`, float64.
         times: Its times; with t = 1 at the end where the data prediction closes.
@@ -116,7 +115,8 @@ def _plans(pipeline: Pipeline, nfe: int) -> bool:
 
 def _run(pipeline: Pipeline, nfe: int, x0: Tensor, cond: Any, chunk: int | None) -> Contender:
     drawn = pipeline.sample(x0=x0, cond=cond, nfe=nfe, seed=0, throw=False, chunk=chunk)
-    return Contender(_title(pipeline), pipeline, drawn.x.flatten(1).to(torch.float64), drawn.times)
+    title = "@".join(label(part) for part in (pipeline.solver, pipeline.grid) if part is not None)
+    return Contender(title, pipeline, drawn.x.flatten(1).to(torch.float64), drawn.times)
 
 
 def _pipelines(pipeline: Pipeline) -> Iterator[Pipeline]:
@@ -129,15 +129,3 @@ def _pipelines(pipeline: Pipeline) -> Iterator[Pipeline]:
         for grid in grids:
             with contextlib.suppress(CompatError, UnknownNameError, PluginError):  # a path may not allow it
                 yield pipeline.replace(solver=part, grid=grid)
-
-
-def _title(pipeline: Pipeline) -> str:
-    parts = [part for part in (pipeline.solver, pipeline.grid) if part is not None]
-    return " on ".join(_words(part) for part in parts)
-
-
-def _words(part: object) -> str:
-    if origin(part) is None:
-        return name_of(part)
-    options = {key: value for key, value in to_config(part).items() if key != "name"}
-    return " ".join([name_of(part), *(f"{key} {json.dumps(value)}" for key, value in options.items())])

@@ -18,6 +18,7 @@ from fm_core.calibration.rollout import ends_of, jacobian
 from fm_core.calibration.table import Tables, free_numbers, table_of
 from fm_core.errors import BudgetError, CompatError, DataError, TimeError
 from fm_core.field import Field
+from fm_core.naming import parse_pair
 from fm_core.randomness import make_generator
 from fm_core.straight import clock
 from fm_core.testing import GaussianMixture
@@ -167,6 +168,9 @@ def test_calibrated_beats_the_best_plain_table_on_noise_it_never_saw(fitted: tup
     assert error < min(plain) / 3
     said = fast.solver.provenance  # type: ignore[union-attr]
     assert said["calibrated"]["median"] < said["best_uncalibrated"]["median"] / 3
+    solver, grid = parse_pair(said["best_uncalibrated"]["solver"])
+    rival = pipe.replace(solver=solver, grid=grid).sample(x0=x0, nfe=6).x
+    assert 0.5 < (rival - end).square().mean(1).sqrt().median() / said["best_uncalibrated"]["median"] < 2
     assert 0.5 < error / said["calibrated"]["median"] < 2
 
 
