@@ -12,18 +12,17 @@ from rich.table import Table
 
 from fm_core.bench.comparing import Change, Comparison
 from fm_core.bench.contenders import in_python
-from fm_core.bench.orders import SUITE as ORDERS, orders, sound, told
+from fm_core.bench.orders import SUITE as ORDERS, orders, told
 from fm_core.bench.ranking import Ranking
 from fm_core.bench.records import RESULTS, Record, Results
-from fm_core.bench.report.answers import at_budgets
-from fm_core.bench.report.cells import Cell, cells, latest
+from fm_core.bench.report.answers import Answers, for_solvers
+from fm_core.bench.report.cells import cells, latest
 from fm_core.bench.report.choosing import Choice
 from fm_core.bench.report.quantities import number, quantity, shown
 from fm_core.bench.statistics import FEWEST
 
 __all__ = ["show_comparison", "show_results"]
 
-ERROR = "error_median"
 LEVEL = 3
 """Contenders named beside the best, where no difference was found."""
 
@@ -33,8 +32,8 @@ COLOURS = {"better": "green", "worse": "red", "no difference": "dim", "too few s
 def show_results(to: Console, results: Results) -> None:
     """Prints what to take, and what did not run."""
     measured = orders(cells(results.of(ORDERS)))
-    if competing := sound(latest(cells(results.of("solvers"))), measured):
-        _solvers(to, competing)
+    for found in for_solvers(latest(cells(results.of("solvers"))), measured)[:1]:
+        _solvers(to, found)
     if broken := [one.solver for one in measured if one.kept is False]:
         what = f"not named, since they show less than the order that they declare: {', '.join(broken)}"
         to.print(what, style="red", markup=False, highlight=False, soft_wrap=True)
@@ -51,13 +50,9 @@ def show_results(to: Console, results: Results) -> None:
         to.print(f"{lines} of {RESULTS} could not be read and {be} left out.", style="yellow", highlight=False)
 
 
-def _solvers(to: Console, everything: list[Cell]) -> None:
-    problems = {
-        name: [cell for cell in everything if cell.problem == name]
-        for name in dict.fromkeys(cell.problem for cell in everything)
-    }
-    found = at_budgets(problems, "nfe", ERROR)
-    table = Table(title=found.title, box=SIMPLE_HEAD, pad_edge=False)
+def _solvers(to: Console, found: Answers) -> None:
+    to.print(f"[bold]{escape(found.title)}[/]", highlight=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("problem", *found.columns):
         table.add_column(heading, overflow="fold")  # a name that is cut cannot be typed
     for problem, row in found.rows:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
-from fm_core.bench.report.cells import Cell
+from fm_core.bench.orders import Order, sound
+from fm_core.bench.report.cells import Cell, by_problem
 from fm_core.bench.report.choosing import Advice, Choice, Tally, advise, affordable, choose, tally, usable
 from fm_core.bench.report.quantities import Quantity, number, quantity, shown
 from fm_core.bench.report.scales import ticks
 from fm_core.bench.report.tables import varying_settings
 
-__all__ = ["Answers", "at_budgets", "in_each"]
+__all__ = ["Answers", "error_of", "for_solvers", "in_each"]
 
 MOST_BUDGETS = 8
 """Columns of an answer."""
@@ -71,6 +72,24 @@ class Answers:
         if found.ratio is not None:
             text += f"; in the median case their error is {number(found.ratio, 2)} times ours"
         return f"Our best beside the best of other libraries: {text}."
+
+
+def for_solvers(found: Sequence[Cell], measured: Iterable[Order]) -> list[Answers]:
+    """What the solvers' cells come to: by network calls, then by time and by distance; none where nothing is "ok".
+
+    Args:
+        found: Of the suite.
+        measured: Orders: a solver that does not keep its own is not named.
+    """
+    error, problems = error_of(found), by_problem(sound(found, measured))
+    asked = [("nfe", error), ("sample_s", error), ("nfe", "distance")]
+    answers = [at_budgets(problems, cost, figure) for cost, figure in dict.fromkeys(asked)]
+    return [one for one in answers if one.tally.places]
+
+
+def error_of(found: Sequence[Cell]) -> str:
+    """The figure that solvers are compared by: where none is judged path by path, the distance of their samples."""
+    return "error_median" if usable(found, "error_median") else "distance"
 
 
 def at_budgets(problems: Mapping[str, list[Cell]], cost: str, error: str) -> Answers:

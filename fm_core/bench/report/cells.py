@@ -13,7 +13,7 @@ from fm_core.bench.records import Record
 from fm_core.bench.report.quantities import quantity
 from fm_core.bench.statistics import Estimate, estimate
 
-__all__ = ["FLOOR", "Cell", "cells", "latest"]
+__all__ = ["FLOOR", "Cell", "by_problem", "cells", "latest"]
 
 FLOOR = "floor"
 """A contender of this name does not compete: its figures are what the others cannot fall below."""
@@ -93,6 +93,14 @@ def cells(records: Iterable[Record]) -> list[Cell]:
 def latest(found: Iterable[Cell]) -> list[Cell]:
     """Of cells that differ in their notes alone, as after a change of the suite, the one that was written last."""
     return list({(cell.contender, cell.group, _place(cell)): cell for cell in found}.values())
+
+
+def by_problem(found: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each problem."""
+    problems: dict[str, list[Cell]] = {}
+    for cell in found:
+        problems.setdefault(cell.problem, []).append(cell)
+    return problems
 
 
 def _cell(group: list[Record]) -> Cell:

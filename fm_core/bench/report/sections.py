@@ -10,10 +10,10 @@ from attrs import evolve, frozen
 from fm_core.bench import orders
 from fm_core.bench.orders import Order, Slope
 from fm_core.bench.records import Results
-from fm_core.bench.report.answers import Answers, at_budgets, in_each
-from fm_core.bench.report.cells import Cell, cells, latest
+from fm_core.bench.report.answers import Answers, error_of, for_solvers, in_each
+from fm_core.bench.report.cells import Cell, by_problem, cells, latest
 from fm_core.bench.report.charts import Chart, against_cost, scaling
-from fm_core.bench.report.choosing import PLACES, Standing, standings, usable
+from fm_core.bench.report.choosing import PLACES, Standing, standings
 from fm_core.bench.report.quantities import Quantity, quantity
 from fm_core.bench.report.sources import Origin, origin
 from fm_core.bench.report.tables import Table, cell_table
@@ -112,16 +112,11 @@ def _section(suite: str, results: Results) -> Section:
     records = results.of(suite)
     everything = cells(records)
     found = latest(everything)
-    problems = _by_problem(found)
-    error = "error_median" if usable(found, "error_median") else "distance"
+    problems, error = by_problem(found), error_of(found)
     if suite == "solvers":
-        eligible = _by_problem(orders.sound(found, orders.orders(cells(results.of(orders.SUITE)))))
-        answers = [at_budgets(eligible, "nfe", error), at_budgets(eligible, "sample_s", error)]
-        if error != "distance":
-            answers.append(at_budgets(eligible, "nfe", "distance"))
+        answers = for_solvers(found, orders.orders(cells(results.of(orders.SUITE))))
     else:
-        answers = [in_each(found)] if suite == "methods" else []
-    answers = [one for one in answers if one.tally.places]
+        answers = [one for one in [in_each(found)] if one.tally.places] if suite == "methods" else []
     colours = _colours(answers, found)
     pictured = (
         ()
@@ -140,13 +135,6 @@ def _section(suite: str, results: Results) -> Section:
         tuple(orders.orders(found)) if suite == orders.SUITE else (),
         len(everything) - len(found),
     )
-
-
-def _by_problem(found: Iterable[Cell]) -> dict[str, list[Cell]]:
-    problems: dict[str, list[Cell]] = {}
-    for cell in found:
-        problems.setdefault(cell.problem, []).append(cell)
-    return problems
 
 
 def _colours(answers: Sequence[Answers], found: Iterable[Cell]) -> dict[str, int]:

@@ -128,6 +128,15 @@ def test_budgets_of_one_answer_are_told_in_one_line() -> None:
     assert "20 calls: take heun, the best, or level with the best, in 1 of 1 cases" in text
 
 
+def test_what_is_never_judged_path_by_path_is_compared_by_distance() -> None:
+    figures = ((0, 0.1), (1, 0.11), (2, 0.12))
+    text = said(
+        *(Record("solvers", "p", "ddpm", {"nfe": 5}, s, figures={"distance": d, "nfe": 5.0}) for s, d in figures)
+    )
+    assert "Least distance to the truth" in text
+    assert "5 calls: take ddpm" in text
+
+
 def test_only_what_can_be_typed_is_told_in_python() -> None:
     worse = errors("euler", 1.0, 1.1, 1.2)
     assert "in Python: fm.calibrate(pipe, shape, nfe=nfe)" in said(*worse, *errors("calibrated", 0.1, 0.2, 0.3))
