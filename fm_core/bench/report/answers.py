@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
@@ -93,7 +94,10 @@ def error_of(found: Sequence[Cell]) -> str:
 
 
 def at_budgets(problems: Mapping[str, list[Cell]], cost: str, error: str) -> Answers:
-    """The least error on each problem at each budget that was asked for, or of round times."""
+    """The least error on each problem at each budget that was asked for, or of round times.
+
+    A problem that was asked for fewer calls alone has no answer to more.
+    """
     everything = [cell for own in problems.values() for cell in usable(own, cost, error)]
     budgets = _calls(everything) if cost == "nfe" else _times(everything, cost)
     of, what = quantity(error), quantity(cost)
@@ -104,19 +108,24 @@ def at_budgets(problems: Mapping[str, list[Cell]], cost: str, error: str) -> Ans
         (of,) * len(budgets),
         tuple(shown(budget, what) + (CALLS if cost == "nfe" else "") for budget in budgets),
         tuple(
-            (name, tuple(choose(affordable(own, cost, budget), error) for budget in budgets))
+            (name, tuple(None if budget > most else choose(affordable(own, cost, budget), error) for budget in budgets))
             for name, own in problems.items()
+            for most in [max(_asked(own), default=math.inf) if cost == "nfe" else math.inf]
         ),
     )
 
 
 def _calls(everything: Sequence[Cell]) -> list[float]:
     """The budgets asked for, so many at most, evenly among them."""
-    asked = sorted({float(n) for cell in everything if isinstance(n := cell.settings.get("nfe"), (int, float))})
-    asked = asked or sorted({cell.estimates["nfe"].median for cell in everything})
+    asked = sorted(_asked(everything) or {cell.estimates["nfe"].median for cell in everything})
     if len(asked) <= MOST_BUDGETS:
         return asked
     return [asked[round(k * (len(asked) - 1) / (MOST_BUDGETS - 1))] for k in range(MOST_BUDGETS)]
+
+
+def _asked(found: Iterable[Cell]) -> set[float]:
+    """The network calls that cells were asked for."""
+    return {float(n) for cell in found if isinstance(n := cell.settings.get("nfe"), (int, float))}
 
 
 def _times(everything: Sequence[Cell], cost: str) -> list[float]:

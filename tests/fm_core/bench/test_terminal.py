@@ -128,6 +128,15 @@ def test_budgets_of_one_answer_are_told_in_one_line() -> None:
     assert "20 calls: take heun, the best, or level with the best, in 1 of 1 cases" in text
 
 
+def test_a_problem_that_was_asked_for_fewer_calls_has_no_answer_to_more() -> None:
+    def record(problem: str, nfe: int) -> Record:
+        return Record("solvers", problem, "euler", {"nfe": nfe}, 0, figures={"error_median": 1.0, "nfe": float(nfe)})
+
+    text = said(record("short", 5), record("long", 5), record("long", 50))
+    assert "5 to 50 calls: take euler, the least error in 3 of 3 cases" in text
+    assert "–" in next(line for line in text.splitlines() if "short" in line)
+
+
 def test_what_is_never_judged_path_by_path_is_compared_by_distance() -> None:
     figures = ((0, 0.1), (1, 0.11), (2, 0.12))
     text = said(
