@@ -36,7 +36,7 @@ def _unet() -> fm.Pipeline:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("nfe", [pytest.param(6, marks=pytest.mark.quick), 10])
+@pytest.mark.parametrize("nfe", [6, 10])
 def bench_calibrating_an_mlp(benchmark: Any, nfe: int) -> None:
     _timed(benchmark, _mlp(), (PILOT, 2), nfe)
 

@@ -73,7 +73,7 @@ QUICK_BUDGETS = (5, 10, 20, 30)
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5)
 QUICK_TOLERANCES = (1e-2, 1e-4)
 SAMPLES, QUICK_SAMPLES = 128, 64
-SEEDS = 5
+SEEDS, QUICK_SEEDS = 5, 3
 
 FITTED_CALLS = 10
 """Network calls up to which a set of ours has tables fitted: a U-Net's take minutes, and more calls ever more."""
@@ -176,9 +176,9 @@ def bench_solvers(
             sensible set.
         budgets: Network calls given to solvers with a fixed grid. Tables are fitted for 10 calls at most if neither
             these nor contenders are named.
-        seeds: The replicates, or how many.
+        seeds: The replicates, or how many; by default 5, or 3 if quick.
         samples: Samples of each.
-        quick: A glimpse: fewer problems, contenders, budgets, samples.
+        quick: A glimpse: fewer problems, contenders, budgets, samples, seeds.
         with_peers: Whether other libraries' solvers compete where no contenders are named.
         command: What was typed, for the record.
         progress: Whether to show a bar; None on a terminal.
@@ -191,7 +191,7 @@ def bench_solvers(
         OptionError: For options that one of them does not take, likewise.
         ArgumentError: For budgets, seeds or samples that are no positive whole numbers.
     """
-    folder, every = folder_of(out), seeds_of(seeds, SEEDS)
+    folder, every = folder_of(out), seeds_of(seeds, QUICK_SEEDS if quick else SEEDS)
     calls = numbers_of("budgets", budgets, QUICK_BUDGETS if quick else BUDGETS)
     count = number_of("samples", samples, QUICK_SAMPLES if quick else SAMPLES)
     only, problems = names_of(only), names_of(problems)
