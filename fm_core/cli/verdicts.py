@@ -42,7 +42,7 @@ def show_results(to: Console, results: Results) -> None:
     others = [record for record in results.records if record.suite not in ("solvers", ORDERS)]
     for suite in dict.fromkeys(record.suite for record in others):
         count = sum(record.suite == suite for record in others)
-        to.print(f"{suite}: {count} rows, in the report", highlight=False)
+        to.print(f"{suite}: {count} {'row' if count == 1 else 'rows'}, in the report", highlight=False)
     _troubles(to, results)
     if results.torn:
         lines = "1 line" if results.torn == 1 else f"{results.torn} lines"
