@@ -40,7 +40,8 @@ def page(a: Results, b: Results) -> str:
         "`fm bench solvers --seeds 0-4 --out A`, then `--seeds 100-104 --out B`, and "
         "`python benchmarks/solver_answers.py A B`",
         "",
-        f"{len(names)} contenders, {len(problems)} problems; {_seeds(a)}. {facts['machine']}; {facts['versions']}.",
+        f"{len(names)} contenders, {len(problems)} problems; {_seeds(a)}. {facts['machine']}; {facts['versions']}; "
+        f"commit {facts['git']}.",
         "",
         "A sample's error is the root mean square over dimensions of its distance to where the flow takes the same",
         "noise; a column has the least median of all that cost at most so many network calls. “×2”: the best of other",

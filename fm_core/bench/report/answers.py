@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import evolve, frozen
 
@@ -23,6 +23,7 @@ MOST_FIGURES = 4
 """Figures that advice is given by."""
 
 CALLS = " calls"
+"""What follows the number in a heading of network calls."""
 
 
 @frozen
@@ -107,12 +108,15 @@ def at_budgets(problems: Mapping[str, list[Cell]], cost: str, error: str) -> Ans
         else f"Least {of.label} within a {what.label}",
         (of,) * len(budgets),
         tuple(shown(budget, what) + (CALLS if cost == "nfe" else "") for budget in budgets),
-        tuple(
-            (name, tuple(None if budget > most else choose(affordable(own, cost, budget), error) for budget in budgets))
-            for name, own in problems.items()
-            for most in [max(_asked(own), default=math.inf) if cost == "nfe" else math.inf]
-        ),
+        tuple((name, tuple(_row(own, cost, error, budgets))) for name, own in problems.items()),
     )
+
+
+def _row(own: Sequence[Cell], cost: str, error: str, budgets: Iterable[float]) -> Iterator[Choice | None]:
+    """A problem's choice at each budget."""
+    most = max(_asked(own), default=math.inf) if cost == "nfe" else math.inf
+    for budget in budgets:
+        yield None if budget > most else choose(affordable(own, cost, budget), error)
 
 
 def _calls(everything: Sequence[Cell]) -> list[float]:

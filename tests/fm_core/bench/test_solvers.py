@@ -445,3 +445,9 @@ def test_a_table_is_fitted_for_few_calls_unless_more_are_asked_for(
     (skipped,) = (one for one in found if one.status != "ok")
     assert (skipped.problem, skipped.settings["nfe"], skipped.status) == ("line", 30, "skipped")
     assert "494 free numbers" in skipped.why
+
+
+@pytest.mark.parametrize(("quick", "seeds"), [(True, {0, 1, 2}), (False, {0, 1, 2, 3, 4})])
+def test_a_glimpse_takes_three_seeds_and_a_full_run_five(tmp_path: Path, quick: bool, seeds: set[int]) -> None:
+    found = bench(tmp_path, "euler", quick=quick, seeds=None, samples=4)
+    assert {record.seed for record in found.of("solvers")} == seeds

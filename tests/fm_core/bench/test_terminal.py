@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from fm_core import Component, UnknownNameError, build, registry
 from fm_core.bench import solvers as suite
-from fm_core.bench.comparing import compare
+from fm_core.bench.comparing import Comparison, compare
+from fm_core.bench.ranking import Ranking
 from fm_core.bench.records import Record, Results, read
 from fm_core.cli import app
 from fm_core.cli.verdicts import show_comparison, show_results
@@ -179,6 +180,16 @@ def test_no_pair_apart_is_no_agreement() -> None:
     text = to.export_text()
     assert "none of 1 pairs is apart in both runs, so there are no orders to compare" in text
     assert "all in one order" not in text
+
+
+@pytest.mark.parametrize(("pairs", "red"), [(100, True), (4000, False)])
+def test_only_more_opposite_orders_than_chance_has_are_red(pairs: int, red: bool) -> None:
+    to = Console(width=150, record=True, file=io.StringIO(), force_terminal=True, color_system="standard")
+    ranking = Ranking("error_median", pairs, 10, 0, ("a, b on p",), ())
+    show_comparison(to, Comparison((), (), (), (), (ranking,), ()), every=False)
+    text = to.export_text(styles=True)
+    assert "1 in opposite orders" in text
+    assert ("\x1b[31m" in text) is red
 
 
 SCATTERED = [*errors("a", 1.0, 2.0, 0.5), *errors("b", 2.0, 1.0, 0.6)]
