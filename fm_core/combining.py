@@ -1,7 +1,7 @@
 """Weighted sums of states, `Σ w_k·x_k`, at the least cost for their size.
 
-Small states cost by the kernel, so many operands are one product: stacked, and multiplied by the weights, which also
-makes several sums at once. Large states cost by the byte. There two operands are one pass over memory, and more are
+Small states cost by the kernel, so many operands are one product: stacked once for several sums, and multiplied by the
+weights of each. Large states cost by the byte. There two operands are one pass over memory, and more are
 added block by block: each operand is read once and the sum written once, while the running sum stays in the processor's
 cache. Going over it there again is not free: at 2²² floats a sum of two costs 1.09 times what reading each operand once
 does, of three 1.4 to 1.6, of nine 1.5 to 1.7 (`benchmarks/bench_plan.py`). `compile=True` fuses them into one pass, at
@@ -18,7 +18,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 __all__ = ["FEW", "SMALL", "combine", "multiplies", "product"]
 
-FEW = 4
+FEW = 3
 """Up to so many operands of one sum are added one by one."""
 
 SMALL = 2**14
@@ -36,20 +36,26 @@ def multiplies(x: Tensor) -> bool:
     return x.numel() < SMALL and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
-def product(matrix: Tensor, terms: Sequence[Tensor]) -> Sequence[Tensor]:
+def product(rows: Sequence[Tensor], terms: Sequence[Tensor]) -> list[Tensor]:
     """Several sums of the same terms.
 
+    A view costs as much as a small kernel. So a sum is a product of its own, which for a single vector has the state's
+    shape already, and need not be cut out of one of all sums: 0.12 of a step of `unipc` at B = 1, where the network
+    takes nearly all of it (`benchmarks/bench_plan.py`).
+
     Args:
-        matrix: Weights, shape `(sums, terms)`.
+        rows: The weights of each sum, `(1, terms)`.
         terms: Tensors of one shape.
 
     Returns:
         The sums, new tensors of this shape.
     """
     shape, joined = terms[0].shape, torch.cat(terms)  # type: ignore[arg-type]
-    columns = (len(terms), -1)  # a view costs less than `reshape`, as much as a kernel, but there may be channels last
-    sums = torch.mm(matrix, joined.view(columns) if joined.is_contiguous() else joined.reshape(columns))
-    return (sums.view(shape),) if len(matrix) == 1 else sums.view(-1, *shape).unbind()
+    if joined.dim() == 2 and len(joined) == len(terms):
+        return [torch.mm(row, joined) for row in rows]
+    columns = (len(terms), -1)  # `view`, which costs less than `reshape`, has nothing for channels last
+    table = joined.view(columns) if joined.is_contiguous() else joined.reshape(columns)
+    return [torch.mm(row, table).view(shape) for row in rows]
 
 
 def combine(weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:

@@ -49,7 +49,7 @@ def execute(
     """
     dtype, shape, device = x.dtype, x.shape, x.device
     times = plan.clock(shape[0], time_dtype(dtype), device)
-    groups, matrices = plan.products(dtype) if multiplies(x) else (plan.steps, None)
+    groups, weights = plan.products(dtype) if multiplies(x) else (plan.steps, None)
     ask, kinds = field.ask, (plan.space,)
     held: dict[int, Tensor] = {0: x}
     if on_step:
@@ -61,16 +61,15 @@ def execute(
             held[-1 - j] = prediction if prediction.dtype is dtype else prediction.to(dtype)
             del prediction  # or it would outlive its last use
         terms = [held[index] for index in group.operands]
-        matrix = matrices[i] if matrices else None
-        made = (combine(group.weights[0], terms),) if matrix is None else product(matrix, terms)
+        rows = weights[i] if weights else None
+        made = [combine(group.weights[0], terms)] if rows is None else product(rows, terms)
         del terms
         if group.noise:
             z = normal(shape, generator=generator, dtype=dtype, device=device)
-            noisy = made[-1].add_(z, alpha=group.noise) if len(made) == 1 else made[-1].add(z, alpha=group.noise)
-            made = (*made[:-1], noisy)
+            made[-1].add_(z, alpha=group.noise)
             if on_noise:
-                on_noise(group.first + len(made) - 2, noisy, z)
-            del z, noisy
+                on_noise(group.first + len(made) - 2, made[-1], z)
+            del z
         held.update(enumerate(made, group.first))
         for index in group.spent:
             del held[index]

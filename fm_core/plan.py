@@ -170,8 +170,8 @@ class Plan:
         """The program row by row."""
         return groups(self.program, fused=False)
 
-    def products(self, dtype: torch.dtype) -> tuple[tuple[Group, ...], tuple[Tensor | None, ...]]:
-        """The program in fused groups, and the weights of those that are worth a product, `(sums, operands)`."""
+    def products(self, dtype: torch.dtype) -> tuple[tuple[Group, ...], tuple[tuple[Tensor, ...] | None, ...]]:
+        """The program in fused groups, and of those that are worth a product the weights of each sum, `(1, operands)`."""
         kept = self._products.get(dtype)
         if kept is None:
             fused = groups(self.program, fused=True)
@@ -179,7 +179,7 @@ class Plan:
                 kept = self._products[dtype] = (
                     fused,
                     tuple(
-                        torch.tensor(group.weights, dtype=dtype)
+                        tuple(torch.tensor([row], dtype=dtype) for row in group.weights)
                         if len(group.operands) > FEW or len(group.weights) > 1
                         else None
                         for group in fused
@@ -188,7 +188,7 @@ class Plan:
         return kept
 
     @cached_property
-    def _products(self) -> dict[torch.dtype, tuple[tuple[Group, ...], tuple[Tensor | None, ...]]]:
+    def _products(self) -> dict[torch.dtype, tuple[tuple[Group, ...], tuple[tuple[Tensor, ...] | None, ...]]]:
         return {}
 
     def clock(self, batch: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
