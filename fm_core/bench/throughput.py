@@ -48,7 +48,7 @@ FULL = Effort(
     sweeps={"batch": (1, 16, 256, 4096), "dimension": (2, 32, 512), "steps": (10, 50, 200)},
     base=Size(),
 )
-QUICK = Effort(name="quick", seconds=0.2, processes=1, sweeps={"batch": (1, 256)}, base=Size(steps=20))
+QUICK = Effort(name="quick", seconds=0.2, processes=1, sweeps={"batch": (256,)}, base=Size(steps=20))
 
 SOLVERS = ("euler", "heun", "unipc")
 COUPLINGS: Mapping[str, str | None] = {"cfm": None, "ot_cfm": "minibatch_ot"}

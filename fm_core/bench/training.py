@@ -30,6 +30,9 @@ __all__ = ["network", "train"]
 TRAINING_SET, SOURCE_SET, _, NETWORK, TRAINING, PAIRS = range(6)
 """Streams of a cell's seed; the third is the exam's."""
 
+SAVED_EVERY = 500
+"""The fewest steps between two savings: a second or two of training, beside which a saving costs little."""
+
 
 def train(
     task: Task, method: Method, budget: Budget, seed: int, *, checkpoint: Path | None = None
@@ -60,7 +63,7 @@ def train(
         "ema": budget.ema,
         "optimizer": partial(torch.optim.AdamW, lr=budget.lr, weight_decay=budget.weight_decay, fused=True),
         "progress": False,
-        "checkpoint_every": max(1, steps // 20),
+        "checkpoint_every": max(SAVED_EVERY, steps // 20),
     }
     seconds, result = 0.0, None
     for stage in range(method.reflow + 1):

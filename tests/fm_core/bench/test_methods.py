@@ -10,7 +10,7 @@ import torch
 from attrs import asdict, evolve
 
 from fm_core import hookimpl, observing
-from fm_core.bench import methods
+from fm_core.bench import methods, training
 from fm_core.bench.methods import FLOOR, METHODS, TASKS, cells
 from fm_core.bench.papers import SF2M, Budget, Method
 from fm_core.bench.records import Record
@@ -88,6 +88,7 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(tmp_path: Path, monke
             raise KeyboardInterrupt
         return real(self, n, generator)
 
+    monkeypatch.setattr(training, "SAVED_EVERY", 1)
     with monkeypatch.context() as patched:
         patched.setattr(Moons, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
