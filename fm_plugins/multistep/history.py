@@ -1,7 +1,8 @@
 """Multistep members of the family: exact exponential integrators with a history, as tables.
 
 At grid point n the last `order` predictions are interpolated over [t_n, t_{n+1}]. The history is short at first: the
-order rises 1, 2, 3, …, or the first steps have stages (`start="single_step"`). With a corrector of order c, that state
+order rises 1, 2, 3, …, or the first steps have stages (`start="single_step"`). In a step of data that is far longer than
+the one before it, as the last to a small σ/α, the order is 1. With a corrector of order c, that state
 is only predicted; the network is asked there, and c nodes, the new one among them, give the corrected state
 
     ŷ_{n+1} = a·y_n + Σ_j b_j·p_j + noise·z,      y_{n+1} = ŷ_{n+1} + Σ_j (b'_j − b_j)·p_j + b'_{n+1}·p_{n+1}.
@@ -82,6 +83,11 @@ class Multistep:
                 f"{self.variable!r}; leave it out: the weights are exact then"
             )
 
+    @property
+    def reached(self) -> int:
+        """Order of the whole without noise: the corrector's, if there is one, for which an order less is predicted."""
+        return min(self.corrector, self.order + 1) if self.corrector else self.order
+
     def __call__(self, path: ProbabilityPath, times: Tensor) -> Plan:
         """The table on a grid, float64 `(N+1,)`."""
         steps = len(times) - 1
@@ -123,7 +129,7 @@ class Multistep:
     def _weights(self, clock: Clock, n: int, steps: int, *, corrects: bool) -> tuple[Weights, Weights]:
         """Weights of the explicit step n, and of its corrector; none where the new prediction cannot be a node."""
         left = steps - n if self.lower_order_final else HIGHEST
-        order = min(self.order, n + 1, left)
+        order = 1 if clock.overreaches(n) else min(self.order, n + 1, left)
         nodes = range(n, n - order, -1)
         explicit = self._interpolated(clock, n, nodes)
         if not corrects:

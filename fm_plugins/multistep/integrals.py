@@ -140,6 +140,20 @@ class Clock:
         """
         return self.space is Prediction.NOISE and _COARSE < self.log_ratio[j] - self.log_ratio[i] < math.inf
 
+    def overreaches(self, n: int) -> bool:
+        """Whether the step from grid point n is too long for what the data predictions before it tell.
+
+        The kernel e^λ has its mass at the end of the step, so the polynomial is taken there, beyond its last node. Data
+        changes less with every e-fold of σ/α, and the polynomial in λ as before: over more than an e-fold, and more than
+        twice the distance of its nodes, it leads away. So ends a uniform grid at σ/α = 0.01, where a step of 0.09 to
+        0.01 follows one of 0.14 to 0.09.
+        """
+        if not self._data or n == 0:
+            return False
+        length = self.log_ratio[n + 1] - self.log_ratio[n]
+        reach, apart = abs(self.value[n + 1] - self.value[n]), abs(self.value[n] - self.value[n - 1])
+        return bool(1.0 < length < math.inf and reach > 2 * apart)
+
     def weights(self, i: int, j: int, nodes: Sequence[int], tau2: float = 0.0) -> Weights:
         """Weights of the predictions at `nodes` in the step from time i to time j.
 

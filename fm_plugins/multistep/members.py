@@ -51,7 +51,7 @@ def multistep(
         shortcut=shortcut,
         tau=tau,
     )
-    return _solver(table, max(order, min(corrector, order + 1)), 1)
+    return _solver(table, table.reached, 1)
 
 
 def single_step(

@@ -68,7 +68,5 @@ def sa_solver(
         Prediction.DATA, "lambda", order, corrector=corrector, lower_order_final=lower_order_final, tau=tau
     )
     stochastic = callable(tau) or tau != 0.0
-    reached = max(order, min(corrector, order + 1))
-    return TableSolver(
-        table, space=Prediction.DATA, order=min(reached, 2) if stochastic else reached, stochastic=stochastic
-    )
+    reached = min(table.reached, 2) if stochastic else table.reached
+    return TableSolver(table, space=Prediction.DATA, order=reached, stochastic=stochastic)

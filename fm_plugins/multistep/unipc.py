@@ -52,4 +52,4 @@ def unipc(
         start=start,
         shortcut=shortcut,
     )
-    return TableSolver(table, space=Prediction(space), order=order + 1 if corrector else order)
+    return TableSolver(table, space=Prediction(space), order=table.reached)
