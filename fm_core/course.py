@@ -146,7 +146,8 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
     if budget.final not in {"data", "none"}:
         raise BudgetError(f"final must be 'data' or 'none'; got {budget.final!r}")
     check_budget(solver, steps, nfe, times)
-    low, high = field.span(asked_by(solver, pipeline.path))
+    asked_from, high = field.span(asked_by(solver, pipeline.path))
+    low = asked_from
     if isinstance(solver, TableSolver) and not solver.starts_blind and hasattr(pipeline.path, "span"):
         low = max(low, pipeline.path.span(solver.space_on(pipeline.path), ())[0])
     ends_noisy = high < 1.0 or bool(declared(pipeline.path, "closing"))
@@ -156,6 +157,13 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
         raise TimeError(f"start = {start} leaves nothing to do: this network is asked up to t = {high:.6g}")
     grid_of = step_grid(pipeline, solver, (begin, high))
     if times is not None:
+        if asked_from <= min(times) < low - NEAR and isinstance(solver, TableSolver):
+            space = solver.space_on(pipeline.path)
+            raise TimeError(
+                f"a step of {solver_title(solver)} cannot begin at t = {min(times):.6g}: there a {space} prediction says "
+                f"nothing of the rest of the state. Let times begin at {low:.6g}, or take a solver of the data or of the "
+                "velocity (dpm_solver_pp, adams_pc, heun, …)"
+            )
         chosen = _given_times(times, begin, high)
         closing = closing and float(chosen[-1]) == high
     elif is_adaptive(solver):
@@ -184,9 +192,7 @@ def affordable(solver: Solver, field: Field, nfe: int, grid_of: Callable[[int], 
 
 def _given_times(times: Sequence[float], begin: float, high: float) -> Tensor:
     """The caller's grid, its ends on those of the span where they differ by float32's rounding."""
-    grid = torch.tensor(times, dtype=torch.float64)
-    for end in (begin, high):
-        grid = torch.where((grid - end).abs() < NEAR, end, grid)
+    grid = _on_ends(torch.tensor(times, dtype=torch.float64), (begin, high))
     if high < 1.0 and len(grid) > 2 and grid[-1] == 1.0:
         raise TimeError(
             f"this network is asked up to t = {high:.6g}, and its data prediction closes the run at t = 1 by itself; "
@@ -203,20 +209,53 @@ def _given_times(times: Sequence[float], begin: float, high: float) -> Tensor:
     return grid
 
 
+def _on_ends(grid: Tensor, span: tuple[float, float]) -> Tensor:
+    """A grid whose ends are those of the span where they differ by float32's rounding."""
+    ends = (end if abs(float(own) - end) < NEAR else float(own) for own, end in zip((grid[0], grid[-1]), span))
+    grid = grid.clone()
+    grid[0], grid[-1] = ends
+    return grid
+
+
 def step_grid(pipeline: Pipeline, solver: Solver, span: tuple[float, float]) -> Callable[[int], Tensor]:
-    """The grid of a number of steps: the pipeline's, else the solver's own, else uniform."""
-    grid = pipeline.grid or declared(solver, "grid")
-    return lambda steps: grid_times(grid, pipeline.path, steps, span)
+    """The grid of a number of steps: the pipeline's, else the solver's own, else uniform.
+
+    A solver's own may end before the span does, where its table ends by itself.
+    """
+    if pipeline.grid is None:
+        return lambda steps: grid_times(declared(solver, "grid"), pipeline.path, steps, span, whole=False)
+    return lambda steps: grid_times(pipeline.grid, pipeline.path, steps, span)
 
 
-def grid_times(grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: tuple[float, float]) -> Tensor:
-    """The times of a grid, uniform for None."""
+def grid_times(
+    grid: TimeGrid | None, path: ProbabilityPath, steps: int, span: tuple[float, float], *, whole: bool = True
+) -> Tensor:
+    """The times of a grid, uniform for None.
+
+    Args:
+        grid: The grid.
+        path: The path of the pipeline.
+        steps: Number of steps N.
+        span: First and last time, rising.
+        whole: Whether it must go to the end of the span.
+
+    Returns:
+        Times `(N + 1,)`, rising, float64.
+
+    Raises:
+        TimeError: For a grid of other ends, another direction or another number of steps.
+    """
     if grid is None:
         return torch.linspace(*span, steps + 1, dtype=torch.float64)
-    times = check_times(grid.times(path, steps, span), span)
+    times = _on_ends(check_times(grid.times(path, steps, span), (-math.inf, math.inf)), span)
     if len(times) != steps + 1:
         raise TimeError(f"the grid {name_of(grid)!r} has {len(times)} times for {steps} steps; expected {steps + 1}")
-    return times
+    if times[0] != span[0] or (whole and times[-1] != span[1]):
+        raise TimeError(
+            f"the grid {name_of(grid)!r} goes from t = {times[0]:.6g} to {times[-1]:.6g}; expected {span[0]:.6g} to "
+            f"{span[1]:.6g}: a grid places the steps between the ends that it is given. For other ends give times="
+        )
+    return check_times(times, span)
 
 
 def check_budget(solver: Solver, steps: int | None, nfe: int | None, times: object | None) -> None:

@@ -48,10 +48,10 @@ from fm_core.evaluating import evaluating
 from fm_core.executing import execute
 from fm_core.field import Field
 from fm_core.gaussian import check_times
+from fm_core.guiding import of_rows
 from fm_core.inversion import Inversion, inversion_of
 from fm_core.prediction import Prediction
 from fm_core.protocols import OnStep, Solver, declared
-from fm_core.sampling import of_rows
 from fm_core.shapes import check_batch, map_tensors
 from fm_core.signatures import check_arguments
 
@@ -199,7 +199,8 @@ class _Run:
     def _field(self, rows: slice) -> Field:
         """A field of these rows' own: what guidances remember, and the count of calls, begin with it."""
         pipeline = self.pipeline
-        guidances = tuple(of_rows(guidance, rows, len(self.x1)) for guidance in pipeline.guidance)
+        whole = rows.stop - rows.start == len(self.x1)
+        guidances = tuple(guidance if whole else of_rows(guidance, rows) for guidance in pipeline.guidance)
         return Field(pipeline.model, pipeline.path, guidances)
 
     def _diverged(self, rows: slice) -> Encoded:
@@ -218,7 +219,8 @@ def _run(field: Field, solver: Solver, course: Inversion, x1: Tensor, cond: Any,
     if course.plan is not None:
         state = execute(course.plan, field, state, cond=cond, on_step=on_step)
     else:
-        state = solver.solve(field, state, course.times, cond=cond, on_step=on_step)
+        # A solver may write into its first state, which may be the caller's own tensor.
+        state = solver.solve(field, state.clone(), course.times, cond=cond, on_step=on_step)
     if course.opened:
         noise: Tensor = field.predict(state, end, cond, Prediction.NOISE)
         return noise

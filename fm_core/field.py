@@ -141,6 +141,17 @@ class Field:
         """How often the network has been called through this field, by whatever asked."""
         return self._calls[0] if self.inner is None else self.inner.calls
 
+    @property
+    def remembers(self) -> bool:
+        """Whether some guidance has kept something of the calls so far, so that their order counts."""
+        return bool(self.memory) or (self.inner is not None and self.inner.remembers)
+
+    def forget(self) -> None:
+        """Empties what guidances have kept, as for a new run."""
+        self.memory.clear()
+        if self.inner is not None:
+            self.inner.forget()
+
     def beside(self, model: VectorFieldModel) -> Field:
         """The unguided field of another model on this path, whose network calls are counted with this one's."""
         other, innermost = Field(model, self.path), self

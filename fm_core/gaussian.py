@@ -111,6 +111,21 @@ class GaussianPath:
 
     geometry = "euclidean"
 
+    def __attrs_post_init__(self) -> None:
+        t = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+        for name in ("alpha", "sigma"):
+            try:
+                with torch.no_grad():
+                    got = getattr(self.schedule, name)(t)
+                what = f"shape {tuple(got.shape)}" if isinstance(got, Tensor) else repr(got)
+            except (TypeError, ValueError, RuntimeError) as error:
+                got, what = None, f"{type(error).__name__}: {error}"
+            if not isinstance(got, Tensor) or got.shape != t.shape:
+                raise ShapeError(
+                    f"{name}(t) of a schedule is elementwise on tensors, (3,) -> (3,); {type(self.schedule).__name__}."
+                    f"{name} gave {what}. Use torch's functions, and torch.ones_like(t) for a constant"
+                )
+
     @property
     def provides(self) -> frozenset[Prediction]:
         """All five predictions; without `score` where the source is not Gaussian."""

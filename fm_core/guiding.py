@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attrs import Attribute
 
     from fm_core.field import Field
+    from fm_core.protocols import Guidance
 
 __all__ = [
     "Scale",
@@ -29,6 +30,7 @@ __all__ = [
     "expand_condition",
     "is_scale",
     "null_condition",
+    "of_rows",
     "renoised",
     "require_condition",
     "scale_at",
@@ -200,3 +202,13 @@ def renoised(path: Any, t: Tensor, until: Tensor) -> Tensor:
     """
     now, then = (path.log_snr(times.to(torch.float64)) for times in (t, until))
     return torch.where(until == t, 1.0, -1 / torch.expm1((now - then) / 2))
+
+
+def of_rows(guidance: Guidance, rows: slice | Tensor) -> Guidance:
+    """The guidance of some samples of a batch, where it holds something for each.
+
+    Args:
+        guidance: Guidance of the whole batch.
+        rows: Which samples: a slice, or their indices.
+    """
+    return guidance.select(rows) if hasattr(guidance, "select") else guidance

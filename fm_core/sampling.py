@@ -26,8 +26,9 @@ from fm_core.errors import BudgetError, DivergenceError, TimeError
 from fm_core.evaluating import evaluating
 from fm_core.executing import execute
 from fm_core.field import Field
+from fm_core.guiding import of_rows
 from fm_core.prediction import Prediction
-from fm_core.protocols import Codec, Guidance, OnStep, Solver
+from fm_core.protocols import Codec, OnStep, Solver
 from fm_core.randomness import check_seed, fresh_seed
 from fm_core.samples import Samples
 from fm_core.shapes import check_batch, map_tensors
@@ -37,7 +38,7 @@ from fm_core.transitions import Recorder, require_transitions
 if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
 
-__all__ = ["Samples", "of_rows", "sample"]
+__all__ = ["Samples", "sample"]
 
 
 def sample(
@@ -197,6 +198,8 @@ class _Run:
             raise located(plain, lambda again, watch: self._states(again, rows, watch), int((~status).sum()))
         trajectory = torch.stack(states) if self.trajectory else None
         transitions = recorder.transitions() if recorder else None
+        if transitions is not None and not self._is_whole(rows):
+            transitions = evolve(transitions, samples=torch.arange(rows.start, rows.stop))
         return Samples(x, field.calls, self.drawing.seed, self._times, status, trajectory, transitions)
 
     def _diverged(self, rows: slice) -> Samples:
@@ -213,9 +216,13 @@ class _Run:
 
     def _field(self, rows: slice, compiler: Compiler | None) -> Field:
         """A field of these rows' own: what guidances remember, and the count of calls, begin with it."""
-        of, batch = self.field, self.drawing.shape[0]
+        of = self.field
         model = of.model if compiler is None else compiler.network(of.model)
-        return Field(model, of.path, tuple(of_rows(guidance, rows, batch) for guidance in of.guidances))
+        guidances = of.guidances if self._is_whole(rows) else (of_rows(guidance, rows) for guidance in of.guidances)
+        return Field(model, of.path, tuple(guidances))
+
+    def _is_whole(self, rows: slice) -> bool:
+        return bool(rows.stop - rows.start == self.drawing.shape[0])
 
     def _states(
         self,
@@ -235,8 +242,10 @@ class _Run:
         if plan is not None:
             run = compiler.execute if compiler is not None and compiler.whole else execute
             return run(plan, field, state.pop(), cond=cond, generator=generator, on_step=on_step, on_noise=recorder)
-        times = self.course.times
-        end = self.solver.solve(field, state.pop(), times, cond=cond, generator=generator, on_step=on_step)
+        times, first = self.course.times, state.pop()
+        if self.drawing.x0 is not None:
+            first = first.clone()  # a solver may write into it, and it may be the caller's own tensor
+        end = self.solver.solve(field, first, times, cond=cond, generator=generator, on_step=on_step)
         if not self.course.final:
             return end
         closed: Tensor = field.predict(end, float(times[-1]), cond, Prediction.DATA)
@@ -260,10 +269,3 @@ class _Run:
                 watcher(t, x)
 
         return on_step
-
-
-def of_rows(guidance: Guidance, rows: slice, batch: int) -> Guidance:
-    """A guidance that holds something for every sample of the batch, for these alone."""
-    if rows.stop - rows.start == batch or not hasattr(guidance, "select"):
-        return guidance
-    return guidance.select(rows)  # type: ignore[no-any-return]

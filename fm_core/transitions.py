@@ -28,6 +28,7 @@ from torch import Tensor
 
 from fm_core.errors import ArgumentError, CompatError, ShapeError
 from fm_core.field import Field
+from fm_core.guiding import of_rows
 from fm_core.levels import levels
 from fm_core.plan import Plan
 from fm_core.shapes import check_batch, time_dtype
@@ -48,6 +49,8 @@ class Transitions:
         states: The states made by noisy rows, shape `(R, B, *D)`.
         log_prob: Log-probability of each given the states before it, shape `(B, R)`, in nats.
         levels: α and σ of the path at every state of the plan, float64 `(2, S+1)`; None where they are not known.
+        samples: Which samples of the run these are, `(B,)`: a guidance may hold something for each. All in order for
+            None.
     """
 
     plan: Plan
@@ -55,6 +58,7 @@ class Transitions:
     states: Tensor
     log_prob: Tensor
     levels: Tensor | None = None
+    samples: Tensor | None = None
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -67,7 +71,7 @@ class Transitions:
         return tuple(self.plan.rows[s].t for s in self.rows)
 
     def select(self, samples: Any) -> Transitions:
-        """Those of some samples, by a slice, list or index tensor: a minibatch.
+        """Those of some samples, by a slice, list, mask or index tensor: a minibatch.
 
         Raises:
             ShapeError: If they are no samples of this run, or a single one's bare number.
@@ -78,7 +82,15 @@ class Transitions:
             raise ShapeError(f"select takes samples of these {len(self.first)}; got {samples!r}: {error}") from error
         if log_prob.ndim != 2:
             raise ShapeError(f"select keeps the batch: give a slice or a list, as in select([{samples!r}])")
-        return evolve(self, first=self.first[samples], states=self.states[:, samples], log_prob=log_prob)
+        places = torch.arange(len(self.first)) if self.samples is None else self.samples
+        chosen = samples.cpu() if isinstance(samples, Tensor) else samples
+        return evolve(
+            self,
+            first=self.first[samples],
+            states=self.states[:, samples],
+            log_prob=log_prob,
+            samples=places[chosen],
+        )
 
 
 @frozen(eq=False)
@@ -113,12 +125,14 @@ class Recorder:
 
 def joined(parts: Sequence[Transitions]) -> Transitions:
     """The transitions of chunks as one run's."""
+    samples = [part.samples for part in parts if part.samples is not None]
     return Transitions(
         parts[0].plan,
         torch.cat([part.first for part in parts]),
         torch.cat([part.states for part in parts], 1),
         torch.cat([part.log_prob for part in parts]),
         parts[0].levels,
+        torch.cat(samples) if len(samples) == len(parts) else None,
     )
 
 
@@ -163,8 +177,8 @@ def transition_log_prob(
         pipeline: Pipeline on the same path, of the network whose probabilities are asked for.
         transitions: From `pipe.sample(…, log_prob=True).transitions`.
         cond: Condition of the run, any pytree with the batch first.
-        only: Places 0 … R−1 of the transitions to compute; only the network calls that they need are made. All for
-            None.
+        only: Places 0 … R−1 of the transitions to compute; only the network calls that they need are made, and those
+            before them where a guidance remembers. All for None.
 
     Returns:
         Log-probabilities, shape `(B, R)`, or `(B, len(only))` in the order asked for.
@@ -185,7 +199,9 @@ def transition_log_prob(
     if any(not 0 <= i < count for i in chosen):
         raise ShapeError(f"only= names transitions 0 … {count - 1} of this run; got {chosen}")
     check_batch(cond, len(transitions.first), "cond")
-    field, plan = Field(pipeline.model, pipeline.path, pipeline.guidance), transitions.plan
+    samples, guidance = transitions.samples, pipeline.guidance
+    selected = guidance if samples is None else tuple(of_rows(each, samples) for each in guidance)
+    field, plan = Field(pipeline.model, pipeline.path, selected), transitions.plan
     if plan.space not in field.arriving:
         plan = plan.rebase(pipeline.path, field.native)
     run = _Replay(plan, field, transitions, cond)
@@ -193,7 +209,7 @@ def transition_log_prob(
     for i in sorted(set(chosen)):
         z = (transitions.states[i] - run.mean(rows[i])) / plan.rows[rows[i]].noise
         found[i] = _log_density(z, plan.rows[rows[i]].noise)
-    return torch.stack([found[i] for i in chosen], 1)
+    return torch.stack([found[i] for i in chosen], 1) if chosen else transitions.log_prob[:, :0]
 
 
 def _places(only: Iterable[int]) -> list[int]:
@@ -270,7 +286,16 @@ class _Replay:
     def prediction(self, j: int) -> Tensor:
         """The prediction p_j, asked for once."""
         if j not in self._predictions:
-            dtype, until = self.transitions.first.dtype, self._times[self._going_to[j]]
-            asked = self.field.ask(self.state(j), self._times[j], self.cond, (self.plan.space,), until)
-            self._predictions[j] = asked.to(dtype)
+            order = list(self._going_to)
+            earlier = order[: order.index(j)]
+            self._predictions[j] = self._asked(j)
+            if self.field.remembers and not self._predictions.keys() >= set(earlier):
+                self.field.forget()  # of calls that the run made after others, which were not made here
+                for k in (*earlier, j):
+                    self._predictions[k] = self._asked(k)
         return self._predictions[j]
+
+    def _asked(self, j: int) -> Tensor:
+        until = self._times[self._going_to[j]]
+        asked = self.field.ask(self.state(j), self._times[j], self.cond, (self.plan.space,), until)
+        return asked.to(self.transitions.first.dtype)  # type: ignore[no-any-return]

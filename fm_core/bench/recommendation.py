@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import field, frozen
 
@@ -115,16 +115,13 @@ def ranked(
     afforded: Mapping[Contender, Afforded], records: Mapping[str, list[Record]], budget: str | int
 ) -> tuple[Row, ...]:
     """The contenders, what is best first."""
+    troubles = {one: _trouble(records[one.name], spent.calls) for one, spent in afforded.items()}
     errors = {
         one: estimate({record.seed: record.figures[ERROR] for record in records[one.name]})
-        for one in afforded
-        if records[one.name] and all(record.status == "ok" for record in records[one.name])
+        for one, trouble in troubles.items()
+        if records[one.name] and trouble is None
     }
-    missing = [
-        Row(one.name, 0, None, f"{bad[0].status}: {bad[0].why}")
-        for one in afforded
-        if (bad := [record for record in records[one.name] if record.status != "ok"])
-    ]
+    missing = [Row(one.name, 0, None, trouble) for one, trouble in troubles.items() if trouble is not None]
     if not errors:
         why = "; ".join(dict.fromkeys(row.verdict for row in missing)) or "nothing is that fast"
         raise BudgetError(f"no solver runs on this pipeline within {budget}: {why}")
@@ -140,6 +137,16 @@ def ranked(
         nfe = max(int(record.figures["nfe"]) for record in records[one.name])
         found.append(Row(one.name, nfe, errors[one], verdict, afforded[one].seconds))
     return (*found, *missing)
+
+
+def _trouble(records: Iterable[Record], calls: int) -> str | None:
+    """Why a contender is none: what went wrong, or that it does not keep to the network calls it was given."""
+    for record in records:
+        if record.status != "ok":
+            return f"{record.status}: {record.why}"
+        if record.figures["nfe"] > calls:
+            return f"failed: it made {record.figures['nfe']:.0f} network calls where {calls} were asked for"
+    return None
 
 
 def _same(one: Estimate, other: Estimate) -> bool:

@@ -115,6 +115,11 @@ class _Run:
         if not bool(samples.status.all()):
             raise DivergenceError(f"{int((~samples.status).sum())} of {len(x)} samples are not finite")
         _require_scale(x, draws.x0, draws.ends)
+        if samples.nfe < 1:
+            raise RuntimeError(
+                "no network call of it was counted: a solver asks the field that it is given, field.predict(…), and "
+                "not the network inside"
+            )
         found = {"nfe": float(samples.nfe)}
         if self.timed:
             found["sample_s"] = seconds

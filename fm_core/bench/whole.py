@@ -60,6 +60,6 @@ class WholeRuns:
         pipeline = self.pipeline
         field = Field(pipeline.model, pipeline.path, pipeline.guidance)
         with evaluating(pipeline.model):
-            x = self.solver.run(field, x0, nfe, cond=cond, generator=make_generator(seed))
+            x = self.solver.run(field, x0.clone(), nfe, cond=cond, generator=make_generator(seed))
         times = torch.tensor([0.0, 1.0], dtype=torch.float64)
         return Samples(x, field.calls, seed, times, x.isfinite().flatten(1).all(1))

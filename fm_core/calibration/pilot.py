@@ -13,6 +13,7 @@ from torch import Tensor
 from fm_core.calibration.comparing import distances, median
 from fm_core.errors import DataError
 from fm_core.field import Field
+from fm_core.guiding import of_rows
 from fm_core.pipeline import Pipeline
 from fm_core.prediction import Prediction
 from fm_core.protocols import declared
@@ -122,7 +123,7 @@ class Pilot:
 
     def rows(self, rows: slice) -> Pilot:
         """These trajectories alone."""
-        guidance = [_of(guidance, rows) for guidance in self.guidance]
+        guidance: Any = [of_rows(guidance, rows) for guidance in self.guidance]
         same = all(one is other for one, other in zip(guidance, self.guidance, strict=True))
         pipeline = self.pipeline if same else evolve(self.pipeline, guidance=guidance)
         cond = map_tensors(lambda tensor: tensor[rows], self.cond)
@@ -177,24 +178,14 @@ def source_states(pipeline: Pipeline, shape: tuple[int, ...], seed: int, dtype: 
 def needs_apart(pipeline: Pipeline, x0: Tensor, cond: Any) -> bool:
     """Whether tables must be run one by one, as `Pilot.apart` says, found by asking for one sample."""
     first = slice(0, 1)
-    if any(_of(guidance, first) is not guidance for guidance in pipeline.guidance):
+    if any(of_rows(guidance, first) is not guidance for guidance in pipeline.guidance):
         return True
     x0, cond = x0[first], map_tensors(lambda tensor: tensor[first], cond)
-    field: Field | None = Field(pipeline.model, pipeline.path, pipeline.guidance)
-    assert field is not None
+    field = Field(pipeline.model, pipeline.path, pipeline.guidance)
     low, high = field.span({Prediction.DATA})
     until = x0.new_full((1,), high, dtype=torch.float64)
     field.predict(x0, (low + high) / 2, cond, Prediction.DATA, until=until)
-    while field is not None:
-        if field.memory:
-            return True
-        field = field.inner
-    return False
-
-
-def _of(guidance: Any, rows: slice) -> Any:
-    """A guidance for these samples: another one where it holds something of each."""
-    return guidance.select(rows) if hasattr(guidance, "select") else guidance
+    return field.remembers
 
 
 def closes(pipeline: Pipeline, space: Prediction) -> bool:

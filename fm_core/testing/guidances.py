@@ -7,13 +7,13 @@ built with its example's options; its condition is a label for every sample, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_core.field import Field
+from fm_core.guiding import of_rows
 from fm_core.mixture import GaussianMixture
 from fm_core.prediction import Prediction, as_prediction
 from fm_core.protocols import Guidance, declared
@@ -65,7 +65,9 @@ def inputs(shape: tuple[int, ...] = (2,)) -> tuple[Tensor, Tensor, Tensor, Tenso
     return x, t, torch.arange(4) % LABELS, t + 0.1
 
 
-def guided(guidance: Guidance, model: Any, path: Any, kind: str | None = None, rows: slice = slice(None)) -> Tensor:
+def guided(
+    guidance: Guidance, model: Any, path: Any, kind: str | None = None, rows: slice | Tensor = slice(None)
+) -> Tensor:
     """The guided prediction of a kind, of the native one by default, for some of the inputs."""
     x, t, cond, until = (value[rows] for value in inputs(model.shape))
     field = Field(model, path, (guidance,))
@@ -94,10 +96,9 @@ def samples_are_independent(subject: Subject) -> float:
     path, worst = PATHS["linear"], 0.0
     model = Conditional(path, shape=shape)
     whole = guided(guidance, model, path)
-    select: Callable[[slice], Guidance] = getattr(guidance, "select", lambda rows: guidance)
-    for i in range(len(whole)):
-        rows = slice(i, i + 1)
-        alone = guided(select(rows), model, path, rows=rows)
+    each: list[slice | Tensor] = [slice(i, i + 1) for i in range(len(whole))]
+    for rows in (*each, torch.arange(len(whole)).flip(0)):
+        alone = guided(of_rows(guidance, rows), model, path, rows=rows)
         worst = max(worst, float((alone - whole[rows]).abs().max()))
     return at_most(worst, 1e-9, "a sample alone differs from the same in its batch by")
 

@@ -54,7 +54,7 @@ class Autoguidance:
         """Whether it changes nothing at any time."""
         return isinstance(self.scale, int | float) and self.scale == 1
 
-    def select(self, rows: slice) -> Autoguidance:
+    def select(self, rows: slice | Tensor) -> Autoguidance:
         """The guidance of these samples."""
         scale = self.scale
         return Autoguidance(self.weak, scale[rows]) if isinstance(scale, Tensor) and scale.ndim else self

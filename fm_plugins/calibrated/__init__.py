@@ -5,7 +5,8 @@
 A calibrated table is right for one path, one kind of prediction and one number of network calls, and refuses all
 others. It is data: its options are numbers, so a saved pipeline holds it, and a plugin can publish it, as
 
-    Component("solver", "my_net_8", functools.partial(calibrated, **json.load(…)), "8 calls for my_net")
+    table = json.loads(…)  # what json.dumps(fm.registry.to_config(pipe.solver)) wrote
+    Component("solver", "my_net_8", functools.partial(fm.registry.from_config, "solver", table), "8 calls for my_net")
 
 References:
     Butcher 2006, General linear methods. https://doi.org/10.1017/S0962492906220014

@@ -28,7 +28,7 @@ class Rows:
     """A negative condition of which only these rows are meant, where it has one for every sample."""
 
     condition: Any
-    rows: slice
+    rows: slice | Tensor
 
 
 def answers(
@@ -58,7 +58,7 @@ def answers(
     return both(field, x_t, t, cond, null_condition(field, cond, negative), kind, until=until)
 
 
-def of_rows(guidance: Chosen, rows: slice) -> Chosen:
+def of_rows(guidance: Chosen, rows: slice | Tensor) -> Chosen:
     """The guidance of these samples: itself, if neither its scale nor its negative condition can differ between them.
 
     Args:
@@ -74,7 +74,7 @@ def of_rows(guidance: Chosen, rows: slice) -> Chosen:
     return evolve(guidance, **changes) if changes else guidance  # type: ignore[misc]  # a class of this folder
 
 
-def _of_rows(negative: Any, cond: Any, rows: slice) -> Any:
+def _of_rows(negative: Any, cond: Any, rows: slice | Tensor) -> Any:
     """The rows of the tensors that have one for every sample: dimensions as the condition's, length not 1."""
     if isinstance(negative, Tensor):
         each = isinstance(cond, Tensor) and negative.ndim == cond.ndim and len(negative) > 1

@@ -67,7 +67,7 @@ class APG:
         """Whether it changes nothing at any time."""
         return isinstance(self.scale, int | float) and self.scale == 1
 
-    def select(self, rows: slice) -> APG:
+    def select(self, rows: slice | Tensor) -> APG:
         """The guidance of these samples: another one where it remembers theirs."""
         return evolve(of_rows(self, rows)) if self.momentum else of_rows(self, rows)
 

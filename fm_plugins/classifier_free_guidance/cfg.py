@@ -51,7 +51,7 @@ class CFG:
         """Whether it changes nothing at any time."""
         return isinstance(self.scale, int | float) and self.scale == 1
 
-    def select(self, rows: slice) -> CFG:
+    def select(self, rows: slice | Tensor) -> CFG:
         """The guidance of these samples."""
         return of_rows(self, rows)
 

@@ -63,7 +63,7 @@ class CFGPlusPlus:
     off = False
     per_step = True
 
-    def select(self, rows: slice) -> CFGPlusPlus:
+    def select(self, rows: slice | Tensor) -> CFGPlusPlus:
         """The guidance of these samples."""
         return of_rows(self, rows)
 

@@ -61,7 +61,7 @@ class CFGZeroStar:
         """Whether it changes nothing at any time."""
         return isinstance(self.scale, int | float) and self.scale == 1 and self.zero_until == 0
 
-    def select(self, rows: slice) -> CFGZeroStar:
+    def select(self, rows: slice | Tensor) -> CFGZeroStar:
         """The guidance of these samples."""
         return of_rows(self, rows)
 

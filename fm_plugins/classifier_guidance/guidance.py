@@ -72,7 +72,7 @@ class ClassifierGuidance:
         """Whether it changes nothing: at scale 0, unless it still keeps the condition from the network inside."""
         return self.conditional and isinstance(self.scale, int | float) and self.scale == 0
 
-    def select(self, rows: slice) -> ClassifierGuidance:
+    def select(self, rows: slice | Tensor) -> ClassifierGuidance:
         """The guidance of these samples, where there is one scale for each."""
         per_sample = isinstance(self.scale, Tensor) and self.scale.ndim == 1
         return attrs.evolve(self, scale=self.scale[rows]) if per_sample else self  # type: ignore[index]

@@ -94,7 +94,7 @@ class Interval:
         """The guidance's."""
         return bool(declared(self.guidance, "per_step"))
 
-    def select(self, rows: slice) -> Interval:
+    def select(self, rows: slice | Tensor) -> Interval:
         """The guidance of these samples, in the same interval."""
         chosen = self.guidance.select(rows) if hasattr(self.guidance, "select") else self.guidance
         return self if chosen is self.guidance else evolve(self, guidance=chosen)

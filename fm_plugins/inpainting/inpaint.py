@@ -47,7 +47,7 @@ class Inpaint:
 
     known: Tensor = attribute(converter=_tensor)
     mask: Tensor = attribute(converter=_tensor)
-    rows: tuple[slice, ...] = attribute(default=(), repr=False)
+    rows: tuple[slice | Tensor, ...] = attribute(default=(), repr=False)
     """The samples meant, of those that `known` and `mask` have."""
 
     needs = frozenset({Prediction.DATA})
@@ -71,7 +71,7 @@ class Inpaint:
                 "the known data are not finite where the mask says they are known; let the mask be 0 there"
             )
 
-    def select(self, rows: slice) -> Inpaint:
+    def select(self, rows: slice | Tensor) -> Inpaint:
         """The guidance of these samples."""
         return attrs.evolve(self, rows=(*self.rows, rows))
 

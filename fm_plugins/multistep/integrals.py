@@ -144,9 +144,9 @@ class Clock:
         """Whether the step from grid point n is too long for what the data predictions before it tell.
 
         The kernel e^λ has its mass at the end of the step, so the polynomial is taken there, beyond its last node. Data
-        changes less with every e-fold of σ/α, and the polynomial in λ as before: over more than an e-fold, and more than
-        twice the distance of its nodes, it leads away. So ends a uniform grid at σ/α = 0.01, where a step of 0.09 to
-        0.01 follows one of 0.14 to 0.09.
+        changes less with every e-fold of σ/α, and the polynomial in λ as before: over more than an e-fold, and more
+        than twice the distance of its nodes, it leads away. So ends a uniform grid at σ/α = 0.01, where a step of 0.09
+        to 0.01 follows one of 0.14 to 0.09.
         """
         if not self._data or n == 0:
             return False

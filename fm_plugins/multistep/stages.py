@@ -84,6 +84,8 @@ def tau_squared(tau: Tau, clock: Clock, i: int, j: int) -> float:
     if clock.space is Prediction.VELOCITY or clock.sigma[j] == 0.0:
         return 0.0
     asked = float(tau(float(clock.log_ratio[i])) if callable(tau) else tau)
+    if not 0.0 <= asked < math.inf:
+        raise ValueError(f"tau is a number ≥ 0 at every λ; got {asked} at λ = {clock.log_ratio[i]:.4g}")
     if clock.space is Prediction.NOISE and asked:
         asked = min(asked, math.expm1(max(clock.log_ratio[j] - clock.log_ratio[i], 1e-9)) ** -2)
     return asked**2

@@ -71,7 +71,7 @@ class PosteriorGuidance:
     operator: Callable[[Tensor], Tensor] = attribute()
     weigh: Weigh
     scale: Scale = attribute(default=1.0, validator=is_scale)
-    rows: tuple[slice, ...] = attribute(default=(), repr=False)
+    rows: tuple[slice | Tensor, ...] = attribute(default=(), repr=False)
     """The samples meant, of those that y has."""
 
     needs = frozenset({Prediction.SCORE, Prediction.DATA})
@@ -96,7 +96,7 @@ class PosteriorGuidance:
         """Whether it changes nothing."""
         return isinstance(self.scale, int | float) and self.scale == 0
 
-    def select(self, rows: slice) -> PosteriorGuidance:
+    def select(self, rows: slice | Tensor) -> PosteriorGuidance:
         """The guidance of these samples."""
         per_sample = isinstance(self.scale, Tensor) and self.scale.ndim == 1
         scale = self.scale[rows] if per_sample else self.scale  # type: ignore[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -307,3 +308,23 @@ def test_kept_conversions_go_with_their_times(paths: dict[str, GaussianPath]) ->
         assert len(path._kept) == 1
         del time
     assert len(path._kept) == 0
+
+
+@pytest.mark.parametrize(
+    ("alpha", "what"),
+    [
+        (lambda t: 1.0, "gave 1.0"),
+        (lambda t: torch.ones(()), r"gave shape \(\)"),
+        (lambda t: math.sin(t), "gave .*Error"),
+    ],
+)
+def test_a_schedule_that_is_not_elementwise_is_refused_by_name(alpha: Any, what: str) -> None:
+    class Odd:
+        def alpha(self, t: Tensor) -> Tensor:
+            return alpha(t)  # type: ignore[no-any-return]
+
+        def sigma(self, t: Tensor) -> Tensor:
+            return 1 - t
+
+    with pytest.raises(ShapeError, match=rf"elementwise.*Odd\.alpha {what}.*torch\.ones_like"):
+        GaussianPath(Odd())

@@ -611,3 +611,44 @@ def test_a_function_runs_in_the_dtype_of_what_it_is_given():
     x0 = torch.zeros(3, 2, dtype=torch.float64)
     assert _pipe().sample(x0=x0, steps=2).x.dtype == torch.float64
     assert _pipe().sample(x0=x0, steps=2, dtype=torch.float32).x.dtype == torch.float32
+
+
+class _Between:
+    def __init__(self, low, high, dtype=torch.float64):
+        self.ends, self.dtype = (low, high), dtype
+
+    def times(self, path, steps, span=(0.0, 1.0)):
+        low, high = (end if own is None else own for own, end in zip(self.ends, span, strict=True))
+        return torch.linspace(low, high, steps + 1, dtype=self.dtype)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (0.0, 0.8), (0.3, 1.0), (-1.0, 1.0)])
+def test_a_grid_of_other_ends_is_refused(low, high):
+    pipe = _pipe(grid=_Between(low, high))
+    for run in (lambda: pipe.sample((2, 2), steps=4), lambda: pipe.encode(torch.zeros(2, 2), steps=4)):
+        with pytest.raises(fm.TimeError, match=r"the grid '_Between' goes from t = .*; expected 0 to 1"):
+            run()
+
+
+def test_a_grid_in_float32_is_the_grid_it_means():
+    pipe = _pipe("data", grid=_Between(None, None, torch.float32))  # asked up to 0.999
+    given = pipe.replace(grid=None).sample((2, 2), times=torch.linspace(0, 0.999, 5), seed=0)
+    torch.testing.assert_close(pipe.sample((2, 2), steps=4, seed=0).x, given.x)
+
+
+def test_times_where_the_solver_cannot_begin_are_its_own_fault():
+    with pytest.raises(fm.TimeError, match=r"'deis' cannot begin at t = 0: .* noise .*times begin at 0.001, or take"):
+        _pipe(solver="deis").sample((2, 2), times=torch.linspace(0, 1, 6))
+
+
+def test_a_solver_that_writes_into_its_state_leaves_the_caller_s_alone():
+    class InPlace:
+        needs, order, evals_per_step, stochastic = frozenset({fm.Prediction.VELOCITY}), 1, 1, False
+
+        def solve(self, field, x, times, *, cond=None, generator=None, on_step=None):
+            return x.add_(1.0)
+
+    x = torch.zeros(2, 2)
+    assert (_pipe(solver=InPlace()).sample(x0=x, steps=2).x == 1).all()
+    assert (_pipe(solver=InPlace()).encode(x, steps=2).x == 1).all()
+    assert (x == 0).all()

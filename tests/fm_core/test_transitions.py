@@ -234,3 +234,45 @@ def test_transitions_of_another_path_are_refused():
     for chosen in (steps, steps.select([0, 3]), joined([steps, steps])):
         with pytest.raises(fm.CompatError, match="drawn on a path with other noise levels"):
             fm.transition_log_prob(_pipe("ddpm", "cosine"), chosen)
+
+
+def _guided(guidance: str | fm.Guidance) -> tuple[fm.Pipeline, fm.Samples, torch.Tensor]:
+    def net(x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
+        return cond[:, None] * torch.tanh(x) - t[:, None] * x
+
+    model = fm.Model(net, predicts="velocity", null=0.0)
+    pipe, cond = fm.compose(path="linear", model=model, solver="ddpm", guidance=guidance), torch.linspace(0.1, 0.9, 6)
+    return pipe, pipe.sample((6, 2), steps=5, seed=0, cond=cond, log_prob=True, dtype=torch.float64), cond
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        fm.build("guidance", "cfg", scale=torch.arange(1.0, 7.0)),
+        fm.build("guidance", "apg", scale=torch.arange(1.0, 7.0), momentum=-0.5),
+        fm.build("guidance", "inpaint", known=torch.arange(12.0).view(6, 2), mask=torch.tensor([1.0, 0.0])),
+    ],
+    ids=["cfg", "apg", "inpaint"],
+)
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_a_minibatch_has_its_own_rows_of_the_guidance(guidance, chunk):
+    pipe, run, cond = _guided(guidance)
+    if chunk:
+        run = pipe.sample((6, 2), steps=5, seed=0, cond=cond, log_prob=True, dtype=torch.float64, chunk=chunk)
+    for chosen in ([5, 4, 3, 2, 1, 0], [2, 3], [4], torch.tensor([0, 1, 0, 1, 0, 1], dtype=torch.bool)):
+        some = run.transitions.select(chosen)
+        torch.testing.assert_close(fm.transition_log_prob(pipe, some, cond[chosen]), run.log_prob[chosen], **EXACT)
+    again = run.transitions.select([5, 3, 1]).select([2, 0])
+    torch.testing.assert_close(fm.transition_log_prob(pipe, again, cond[[1, 5]]), run.log_prob[[1, 5]], **EXACT)
+
+
+def test_a_guidance_that_remembers_is_asked_in_the_order_of_the_run():
+    pipe, run, cond = _guided("apg(scale=3, momentum=-0.5)")
+    for only in ([3], [4, 1], [0, 1, 2, 3, 4]):
+        again = fm.transition_log_prob(pipe, run.transitions, cond, only=only)
+        torch.testing.assert_close(again, run.log_prob[:, only], **EXACT)
+
+
+def test_no_transitions_have_no_probabilities():
+    pipe = _pipe("ddpm")
+    assert fm.transition_log_prob(pipe, _run(pipe).transitions, only=[]).shape == (len(_run(pipe).x), 0)

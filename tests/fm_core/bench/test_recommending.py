@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,20 @@ def test_a_recommendation_is_a_pipeline_that_can_be_saved(tmp_path: Path) -> Non
     found.pipeline.save(tmp_path / "mine")
     again = fm.load(tmp_path / "mine")
     assert again.sample((3, 2), nfe=4, seed=0).x.isfinite().all()
+
+
+def test_a_solver_that_spends_more_than_it_was_given_is_not_named() -> None:
+    class Twice:
+        needs, order, evals_per_step, stochastic, grid = frozenset({fm.Prediction.VELOCITY}), 1, 1, False, None
+        geometries = frozenset({"euclidean"})
+
+        def solve(self, field: Any, x: Tensor, times: Tensor, **more: Any) -> Tensor:
+            fine = torch.linspace(float(times[0]), float(times[-1]), 2 * len(times) - 1)
+            for a, b in itertools.pairwise(fine):
+                x = x + float(b - a) * field.predict(x, float(a), None, fm.Prediction.VELOCITY)
+            return x
+
+    fm.registry.register(fm.Component("solver", "twice", Twice, summary="planted"))
+    found = recommended(only=["euler", "twice"])
+    assert found.name == "euler"
+    assert found.rows[1].verdict == "failed: it made 16 network calls where 8 were asked for"

@@ -451,3 +451,37 @@ def test_a_table_is_fitted_for_few_calls_unless_more_are_asked_for(
 def test_a_glimpse_takes_three_seeds_and_a_full_run_five(tmp_path: Path, quick: bool, seeds: set[int]) -> None:
     found = bench(tmp_path, "euler", quick=quick, seeds=None, samples=4)
     assert {record.seed for record in found.of("solvers")} == seeds
+
+
+class _Own:
+    """Euler's method with another `solve`."""
+
+    def __init__(self, solve: Any) -> None:
+        self.of, self.solve = build("solver", "euler"), solve
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.of, name)
+
+
+def test_calls_that_go_round_the_field_are_no_feat(tmp_path: Path) -> None:
+    def around(field: Any, x: Any, times: Any, **more: Any) -> Any:
+        for a, b in itertools.pairwise(times.to(x)):
+            x = x + (b - a) * field.model(x, a.expand(len(x)), None)
+        return x
+
+    record = by_name(bench(tmp_path, [Contender(_Own(around), name="around")]))["around"]
+    assert record.status == "failed"
+    assert "no network call of it was counted" in record.why
+
+
+def test_a_solver_that_works_in_place_changes_nobody_else_s_figures(tmp_path: Path) -> None:
+    def inside(field: Any, x: Any, times: Any, **more: Any) -> Any:
+        for a, b in itertools.pairwise(times.tolist()):
+            x += (b - a) * field.predict(x, a, None, "velocity")
+        return x
+
+    euler, other = Contender(build("solver", "euler"), name="euler"), Contender(_Own(inside), name="inside")
+    alone = by_name(bench(tmp_path / "alone", [euler]))["euler"].figures
+    beside = by_name(bench(tmp_path / "beside", [other, euler]))
+    assert beside["euler"].figures["error_median"] == alone["error_median"]
+    assert beside["inside"].figures["error_median"] == pytest.approx(alone["error_median"], rel=1e-6)

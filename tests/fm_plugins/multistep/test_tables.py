@@ -11,6 +11,7 @@ import torch
 import fm_core as fm
 from fm_core import GaussianPath, TimeError
 from fm_core.law import output_law
+from fm_core.stability import order_of
 from fm_core.testing import GaussianMixture
 from fm_plugins.multistep import fm_components
 
@@ -200,3 +201,60 @@ def test_pseudo_runge_kutta_steps_are_left_out_only_where_they_mean_nothing(path
     ratios = torch.tensor([100.0, 10.0, 2.0, 1.0, 0.5, 0.0], dtype=torch.float64)  # σ/α on the linear path
     assert solver.plan(paths["linear"], 1 / (1 + ratios)).nfe == 1 + 4 + 4 + 1 + 1
     assert solver.plan(paths["linear"], 1 / (1 + ratios[1:])).nfe == 3 * 4 + 1
+
+
+@pytest.mark.parametrize("steps", [10, 20, 40, 100])
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("name", ["dpm_solver_pp", "sde_dpm_solver_pp", "sa_solver"])
+def test_the_last_long_step_to_little_noise_leads_not_away(
+    paths: dict[str, GaussianPath], name: str, order: int, steps: int
+) -> None:
+    """A uniform grid of DDPM's ends with σ/α from .09 to .01, after .14 to .09: extrapolated it gave up to 6.9 times
+    the standard deviation of the data."""
+    true = torch.tensor([1.0, 0.04])
+    model = fm.Model(lambda x, t: x, predicts="noise")
+    pipe = fm.compose(path="ddpm", model=model, solver=fm.build("solver", name, order=order))
+    plan = pipe.plan(steps=steps)
+    spread = (output_law(plan, pipe.path, torch.zeros(2), true)[1] / true).sqrt()
+    assert (spread < 1.2).all()
+    assert spread[0] > 0.9
+    *_, last, _ = plan.rows  # the closing row comes after it
+    assert len(last.predictions) == 1
+
+
+@pytest.mark.parametrize("variable", ["lambda", "sigma", "t"])
+def test_long_steps_keep_their_order_where_the_polynomial_is_not_taken_far(
+    paths: dict[str, GaussianPath], variable: str
+) -> None:
+    """In σ/α and t the end of such a step is no further from its nodes than they from each other."""
+    path = paths["linear"]
+    ratios = torch.tensor([1.0, 0.14, 0.09, 0.01], dtype=torch.float64)
+    plan = fm.build("solver", "multistep", space="data", variable=variable, order=2).plan(path, 1 / (1 + ratios))
+    assert len(plan.rows[-1].predictions) == (1 if variable == "lambda" else 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "order"),
+    [
+        ("multistep", {"order": 3, "corrector": 1}, 1),
+        ("multistep", {"order": 3, "corrector": 2}, 2),
+        ("multistep", {"order": 2, "corrector": 4}, 3),
+        ("sa_solver", {"order": 3, "corrector": 1, "tau": 0.0}, 1),
+        ("sa_solver", {"order": 2, "corrector": 1, "tau": 1.0}, 1),
+    ],
+    ids=str,
+)
+def test_a_corrector_of_lower_order_is_declared(
+    paths: dict[str, GaussianPath], name: str, options: dict[str, Any], order: int
+) -> None:
+    solver = fm.build("solver", name, **options)
+    assert solver.order == order
+    if not solver.stochastic:
+        assert order_of(solver, paths["linear"]) == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.parametrize("tau", [math.nan, -1.0, math.inf])
+def test_a_function_that_gives_no_tau_is_refused(paths: dict[str, GaussianPath], tau: float) -> None:
+    solver = fm.build("solver", "sde_dpm_solver_pp", tau=lambda log_ratio: tau)
+    with pytest.raises(ValueError, match=r"tau is a number ≥ 0 at every λ; got"):
+        solver.plan(paths["vp"], GRID)
