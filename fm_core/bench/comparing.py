@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 
 from fm_core.bench.ranking import Ranking, rankings
 from fm_core.bench.records import Record, Results, Run
+from fm_core.bench.report.cells import Cell
 from fm_core.bench.report.quantities import quantity
 from fm_core.bench.report.sources import seeds_told
 from fm_core.bench.statistics import Estimate, differ, estimate, ratio
@@ -52,7 +53,8 @@ class Comparison:
 
     Args:
         changes: Every figure that both have, those that changed first, the largest ratio first.
-        status: Cells whose status changed: before, after, and the reason.
+        status: Cells whose status changed, on a seed of both or, with other seeds, in the worst of them: before, after,
+            and the reason.
         gone: Cells of the first folder alone.
         new: Cells of the second alone.
         rankings: Whether contenders stand in the same order in both.
@@ -112,7 +114,7 @@ def _any(cell: Mapping[int, Record]) -> Record:
 
 
 def _changes(a: Mapping[int, Record], b: Mapping[int, Record]) -> Iterator[Change]:
-    for name in _any(a).figures:
+    for name in dict.fromkeys(name for record in a.values() for name in record.figures):
         better = quantity(name).better
         x, y = (
             {s: v for s, r in cell.items() if r.status == "ok" and isinstance(v := r.figures.get(name), int | float)}
@@ -138,10 +140,15 @@ def _size(change: Change) -> float:
     return max(change.ratio.median, 1 / change.ratio.median) if change.ratio.median > 0 else float("inf")
 
 
-def _status(a: Mapping[int, Record], b: Mapping[int, Record]) -> Iterator[tuple[Record, str, str, str]]:
-    for seed, record in b.items():
-        if seed in a and a[seed].status != record.status:
-            yield record, a[seed].status, record.status, record.why or a[seed].why
+def _status(a: Mapping[int, Record], b: Mapping[int, Record]) -> list[tuple[Record, str, str, str]]:
+    """What changed on the seeds that both have; where nothing did, of the cells as a whole: they may have others."""
+    shared = [(a[seed], record) for seed, record in b.items() if seed in a]
+    changed = [(y, x.status, y.status, y.why or x.why) for x, y in shared if x.status != y.status]
+    before, after = (Cell(tuple(cell.values()), {}) for cell in (a, b))
+    if changed or before.status == after.status:
+        return changed
+    record = next(one for one in b.values() if one.status == after.status)
+    return [(record, before.status, after.status, after.why or before.why)]
 
 
 def _flags(a: Mapping[str, Run], b: Mapping[str, Run]) -> Iterator[str]:

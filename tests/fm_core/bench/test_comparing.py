@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 
 from fm_core.bench.comparing import compare
 from fm_core.bench.records import Record, Results, Run
@@ -71,6 +72,30 @@ def test_a_contender_that_diverges_now_is_a_change_of_status() -> None:
     bad = Record("solvers", "gaussian", "heun", {"nfe": 10}, 0, status="diverged", why="step 3")
     found = compare(results([1.0]), Results({}, (bad,)))
     assert [(before, after, why) for _, before, after, why in found.status] == [("ok", "diverged", "step 3")]
+
+
+def broken(at: int, seeds: range) -> Results:
+    """NOISE, but for one seed, which diverged."""
+    whole = results(NOISE, first=seeds[0])
+    bad = [evolve(one, status="diverged", why="step 3", figures={}) for one in whole.records if one.seed == at]
+    return evolve(whole, records=(*bad, *(one for one in whole.records if one.seed != at)))
+
+
+def test_a_contender_that_diverges_on_other_seeds_is_a_change_of_status_all_the_same() -> None:
+    found = compare(results(NOISE), broken(103, range(100, 105)))
+    said = [(record.seed, before, after, why) for record, before, after, why in found.status]
+    assert said == [(103, "ok", "diverged", "1 of 5 seeds: step 3")]
+    (back,) = compare(broken(3, range(5)), results(NOISE[:3])).status
+    assert back[1:] == ("diverged", "ok", "1 of 5 seeds: step 3")
+    assert not compare(broken(3, range(5)), broken(103, range(100, 105))).status
+
+
+def test_a_first_seed_without_figures_hides_no_change_of_the_others() -> None:
+    slow = broken(0, range(5))
+    faster = [{name: value / 9 for name, value in one.figures.items()} for one in slow.records]
+    fast = tuple(evolve(one, figures=figures) for one, figures in zip(slow.records, faster, strict=True))
+    (change,) = compare(slow, evolve(slow, records=fast)).changes
+    assert change.verdict == "better"
 
 
 def test_another_machine_or_version_is_flagged() -> None:
