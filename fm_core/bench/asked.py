@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from fm_core.errors import ArgumentError
 
 __all__ = ["folder_of", "names_of", "number_of", "numbers_of", "seeds_of"]
+
+MOST_SEEDS = 1000
+"""Replicates of a cell at most: an interval of so many is of a thirtieth of the scatter, and all cells are listed."""
 
 
 def folder_of(out: str | os.PathLike[str]) -> Path:
@@ -35,7 +39,7 @@ def seeds_of(given: Iterable[int] | int | None, default: int) -> tuple[int, ...]
     ((0, 1), (0, 1, 2), (100, 7))
 
     Raises:
-        ArgumentError: For none, and for what are no whole numbers ≥ 0.
+        ArgumentError: For none, for more than a thousand, and for what are no whole numbers ≥ 0.
     """
     said = f"seeds are how many, 5, or which, range(100, 105), whole numbers ≥ 0; got {given!r}"
     if given is None:
@@ -44,7 +48,10 @@ def seeds_of(given: Iterable[int] | int | None, default: int) -> tuple[int, ...]
         given = range(int(given))  # type: ignore[arg-type]
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise ArgumentError(said)
-    seeds = tuple(dict.fromkeys(given))
+    every = tuple(islice(given, MOST_SEEDS + 1))
+    if len(every) > MOST_SEEDS:
+        raise ArgumentError(f"{said}: more than {MOST_SEEDS:,}, each of which measures every cell anew; ask for fewer")
+    seeds = tuple(dict.fromkeys(every))
     if not seeds or not all(_whole(seed) and seed >= 0 for seed in seeds):
         raise ArgumentError(said)
     return tuple(map(int, seeds))

@@ -140,7 +140,7 @@ def _size(change: Change) -> float:
     return max(change.ratio.median, 1 / change.ratio.median) if change.ratio.median > 0 else float("inf")
 
 
-def _status(a: Mapping[int, Record], b: Mapping[int, Record]) -> list[tuple[Record, str, str, str]]:
+def _status(a: Mapping[int, Record], b: Mapping[int, Record]) -> Sequence[tuple[Record, str, str, str]]:
     """What changed on the seeds that both have; where nothing did, of the cells as a whole: they may have others."""
     shared = [(a[seed], record) for seed, record in b.items() if seed in a]
     changed = [(y, x.status, y.status, y.why or x.why) for x, y in shared if x.status != y.status]

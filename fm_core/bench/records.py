@@ -25,10 +25,13 @@ from attrs import asdict, field, frozen
 from fm_core.errors import DataError
 from fm_core.signatures import check_arguments
 
-__all__ = ["RESULTS", "Record", "Results", "Run", "append", "read"]
+__all__ = ["ESCAPED", "RESULTS", "Record", "Results", "Run", "append", "read"]
 
 RESULTS = "results.jsonl"
 """Name of the file in a folder of results."""
+
+ESCAPED = "backslashreplace"
+"""How names are kept that are no text, such as those of files: as JSON escapes, which are read as what they were."""
 
 T = TypeVar("T")
 
@@ -93,7 +96,7 @@ class Record:
         """What replicates share: a digest of all that was asked for but the seed."""
         asked = (self.suite, self.problem, self.contender, self.group, self.settings, self.notes)
         text = json.dumps(asked, sort_keys=True, ensure_ascii=False, default=dict)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(text.encode(errors=ESCAPED)).hexdigest()[:16]
 
     @property
     def place(self) -> str:
@@ -151,7 +154,7 @@ def append(folder: Path, *lines: Run | Record) -> None:
         start = file.tell()
         if start and not _ends_whole(folder / RESULTS):
             text = "\n" + text  # a line was torn: the next begins on its own
-        whole = text.encode()
+        whole = text.encode(errors=ESCAPED)
         try:
             if file.write(whole) < len(whole):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / RESULTS))
@@ -174,9 +177,9 @@ def read(folder: Path) -> Results:
     records: dict[str, Record] = {}
     waiting: dict[tuple[str, int], Record] = {}
     torn = 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
-            said = json.loads(line)
+            said = json.loads(line, parse_int=_whole)
             if "suite" in said:
                 record = _typed(Record, said)
                 records.pop(record.key, None)
@@ -188,7 +191,7 @@ def read(folder: Path) -> Results:
                     waiting[record.place, record.seed] = record
             else:
                 runs[said["run"]] = _typed(Run, said)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             torn += bool(line.strip())
     return Results(runs, tuple(records.values()), torn)
 
@@ -197,6 +200,12 @@ def _typed(kind: type[T], said: Mapping[str, Any]) -> T:
     """A line as what it says it is, with values of its types: a stranger's program may have written anything."""
     check_arguments(kind, **said)
     return kind(**said)
+
+
+def _whole(digits: str) -> int:
+    """A whole number; one that no float holds is none that was measured or asked for."""
+    float(number := int(digits))
+    return number
 
 
 def _ends_whole(path: Path) -> bool:

@@ -42,6 +42,9 @@ FEWEST = 3
 LEAST = 0.01
 """Relative differences below this are none."""
 
+LARGEST = 1e300
+"""Ratios above this are no further apart: there is room for sums of them."""
+
 Scale = Literal["log", "plain"]
 
 
@@ -94,7 +97,7 @@ def estimate(values: Iterable[float] | Mapping[int, float], scale: Scale = "log"
         raise DataError("an estimate needs at least one value")
     if not all(map(math.isfinite, x)):
         raise DataError(f"an estimate needs finite values; got {x}: leave out what diverged")
-    middle, mean = statistics.median(x), statistics.fmean(x)
+    middle, mean = statistics.median(x), _mean(x)
     std = _deviation(x, mean) if len(x) > 1 else None
     low = high = None
     if len(x) >= FEWEST:
@@ -106,9 +109,18 @@ def estimate(values: Iterable[float] | Mapping[int, float], scale: Scale = "log"
 def _student(x: Sequence[float], scale: Scale) -> tuple[float, float]:
     logs = scale == "log" and min(x) > 0
     shifted = [math.log(value) for value in x] if logs else x
-    mean, n = statistics.fmean(shifted), len(x)
+    mean, n = _mean(shifted), len(x)
     half = _quantile(n - 1) * _deviation(shifted, mean) / math.sqrt(n)
     return (_exp(mean - half), _exp(mean + half)) if logs else (mean - half, mean + half)
+
+
+def _mean(x: Iterable[float]) -> float:
+    """Also of numbers whose sum is too large for a float."""
+    found = list(x)
+    try:
+        return statistics.fmean(found)
+    except OverflowError:
+        return sum(value / len(found) for value in found)
 
 
 def _deviation(x: Sequence[float], mean: float) -> float:
@@ -143,9 +155,14 @@ def ratio(before: Estimate, after: Estimate) -> Estimate | None:
     if len(pairs) < FEWEST:
         return None
     if "plain" not in (before.scale, after.scale) and all(a > 0 and b > 0 for a, b in pairs):
-        return estimate([b / a for a, b in pairs])
-    unit = statistics.fmean(abs(a) for a, _ in pairs) or statistics.fmean(abs(b) for _, b in pairs) or 1.0
-    return estimate([1 + (b - a) / unit for a, b in pairs], "plain")
+        return estimate([_held(b / a) for a, b in pairs])
+    unit = _mean(abs(a) for a, _ in pairs) or _mean(abs(b) for _, b in pairs) or 1.0
+    return estimate([_held(1 + (b / unit - a / unit)) for a, b in pairs], "plain")
+
+
+def _held(x: float) -> float:
+    """A ratio of what blew up is no more than very large."""
+    return max(-LARGEST, min(LARGEST, x))
 
 
 def differ(a: Estimate, b: Estimate) -> bool | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -16,7 +18,9 @@ FRAMED = 200
 
 
 def console() -> Console:
-    """As wide as the terminal; in a pipe wide enough that rows stay on their lines."""
+    """As wide as the terminal; in a pipe wide enough that rows stay on their lines. What it cannot write is escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     made = Console()
     return made if made.is_terminal or "COLUMNS" in os.environ else Console(width=240)
 

@@ -129,7 +129,8 @@ def _calls(everything: Sequence[Cell]) -> list[float]:
 
 def _asked(found: Iterable[Cell]) -> set[float]:
     """The network calls that cells were asked for."""
-    return {float(n) for cell in found if isinstance(n := cell.settings.get("nfe"), (int, float))}
+    asked = (cell.settings.get("nfe") for cell in found)
+    return {float(n) for n in asked if isinstance(n, (int, float)) and math.isfinite(n)}
 
 
 def _times(everything: Sequence[Cell], cost: str) -> list[float]:

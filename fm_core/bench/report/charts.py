@@ -5,6 +5,7 @@ The page's inline SVG and the files for papers are made of the same `Chart`.
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -199,7 +200,7 @@ def _growing(cells: Sequence[Cell], setting: str, y: Quantity, colours: Mapping[
 def _point(cell: Cell, at: float | None, x: Quantity, y: Quantity, on_front: bool = False) -> Point | None:
     """None where a logarithm has no place for it."""
     found = cell.estimates.get(y.name)
-    if at is None or at <= 0 or found is None or found.median <= 0:
+    if at is None or not 0 < at < math.inf or found is None or found.median <= 0:
         return None
     low, high = (found.median if end is None else end for end in (found.low, found.high))
     said = f"{' '.join(filter(None, spread_text(found, y, 'interval')))} at {_with_unit(at, x)}"
@@ -217,7 +218,7 @@ def _floors(cells: Sequence[Cell], y: Quantity) -> tuple[tuple[str, float], ...]
 
 def _asked(cells: Sequence[Cell]) -> tuple[float, ...]:
     asked = {cell.settings.get("nfe") for cell in cells}
-    return tuple(sorted(float(n) for n in asked if isinstance(n, (int, float)) and n > 0))
+    return tuple(sorted(float(n) for n in asked if isinstance(n, (int, float)) and 0 < n < math.inf))
 
 
 def _left_out(cells: Sequence[Cell], x: Quantity, y: Quantity) -> tuple[str, ...]:

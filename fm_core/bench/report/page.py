@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from fm_core.bench.contenders import in_python
 from fm_core.bench.orders import told
-from fm_core.bench.records import RESULTS, Results, read
+from fm_core.bench.records import ESCAPED, RESULTS, Results, read
 from fm_core.bench.report.choosing import Choice
 from fm_core.bench.report.drawing import Place, draw
 from fm_core.bench.report.paper import write_figure
@@ -58,7 +58,7 @@ def write_page(folder: Path) -> Path:
     page = _render(results, found, list(_pictures(folder / PICTURES)))
     try:
         with replacing(folder / REPORT) as (temporary,):
-            temporary.write_text(page, encoding="utf-8")
+            temporary.write_text(page, encoding="utf-8", errors=ESCAPED)
         for chart in (chart for one in found for problem in one.problems for chart in problem.charts):
             write_figure(draw(chart), folder / FIGURES)
     except OSError as error:

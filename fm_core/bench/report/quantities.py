@@ -97,9 +97,11 @@ def quantity(name: str) -> Quantity:
 def number(value: float, digits: int = 3) -> str:
     """A number as short as it can be told.
 
-    >>> [number(value) for value in (0.0, 12.0, 0.0213, 3.004e-5, 12345.0, 250.0, 2.6e7)]
-    ['0', '12', '0.0213', '3e-5', '12345', '250', '2.6e7']
+    >>> [number(value) for value in (0.0, 12.0, 0.0213, 3.004e-5, 12345.0, 250.0, 2.6e7, -math.inf)]
+    ['0', '12', '0.0213', '3e-5', '12345', '250', '2.6e7', '-∞']
     """
+    if not math.isfinite(value):
+        return f"{value}".replace("inf", "∞")
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 
 __all__ = ["log_span", "spread", "ticks"]
 
+LEAST, MOST = 1e-260, 1e260
+"""What an axis reaches at most, with room at both ends for what a float holds."""
+
 
 def log_span(values: Sequence[float]) -> tuple[float, float]:
     """From below the least value to above the greatest, by a twentieth of their decades, at least a tenth of one.
 
     >>> log_span([1.0, 100.0]) == (10**-0.1, 10**2.1)
     True
+    >>> log_span([0.1, math.inf]) < (0.1, math.inf)
+    True
     """
-    low, high = math.log10(min(values)), math.log10(max(values))
+    low, high = (math.log10(_reached(end)) for end in (min(values), max(values)))
     room = max(0.05 * (high - low), 0.1)
     return 10 ** (low - room), 10 ** (high + room)
 
@@ -25,7 +30,7 @@ def ticks(span: tuple[float, float]) -> list[float]:
     >>> ticks((0.8, 30.0)), ticks((1e-5, 1.0)), ticks((0.07, 0.14))
     ([1.0, 3.0, 10.0, 30.0], [1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0], [0.08, 0.1, 0.12, 0.14])
     """
-    low, high = span
+    low, high = map(_reached, span)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     coarse = [((1.0,), every) for every in range(len(decades), 0, -1)]
     found: list[float] = []
@@ -35,6 +40,10 @@ def ticks(span: tuple[float, float]) -> list[float]:
         if len(found) >= 4:
             break
     return found
+
+
+def _reached(end: float) -> float:
+    return min(max(end, LEAST), MOST)
 
 
 _DIGITS: tuple[tuple[float, ...], ...] = (

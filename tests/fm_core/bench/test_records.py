@@ -89,6 +89,30 @@ def test_a_line_of_other_types_is_left_out_and_counted(tmp_path: Path, line: dic
     assert results.torn == 4
 
 
+@pytest.mark.parametrize("line", ['{"suite": ' + 100_000 * "[", '{"settings": {"nfe": 1' + 400 * "0" + "}}", "[]"])
+def test_a_line_that_no_program_of_ours_can_hold_is_left_out_and_counted(tmp_path: Path, line: str) -> None:
+    """Brackets without end, numbers without end."""
+    append(tmp_path, record())
+    whole = json.loads((tmp_path / RESULTS).read_text())
+    with (tmp_path / RESULTS).open("a") as file:
+        file.write((json.dumps(whole)[:-1] + ", " + line[1:] if "settings" in line else line) + "\n")
+    results = read(tmp_path)
+    assert results.records == (record(),)
+    assert results.torn == 1
+
+
+@pytest.mark.parametrize("said", ["two\u2028lines", "next\x85line", "a\nb\r\nc", "b\udcff"])
+def test_any_text_is_read_as_it_was_written(tmp_path: Path, said: str) -> None:
+    """Separators of lines that are none of the file's, and names of files that are no text."""
+    one = record(problem=said, status="failed", why=said, figures={})
+    append(tmp_path, one, Run(said, said, "now"))
+    results = read(tmp_path)
+    assert results.records == (one,)
+    assert results.records[0].key == one.key
+    assert results.runs[said].command == said
+    assert not results.torn
+
+
 def test_what_is_measured_takes_the_place_of_what_said_why_it_was_not(tmp_path: Path) -> None:
     """As a peer that was not installed: of that one nothing was known, so its notes are fewer."""
     bare, known = {"samples": 64}, {"samples": 64, "order": 2}

@@ -279,6 +279,8 @@ def test_one_contender_or_problem_may_stand_alone_and_a_folder_be_a_string(tmp_p
         ({"seeds": "3"}, "got '3'"),
         ({"seeds": ["3"]}, "seeds are how many"),
         ({"seeds": True}, "got True"),
+        ({"seeds": 10**9}, "more than 1,000"),
+        ({"seeds": itertools.count()}, "more than 1,000"),
         ({"samples": 0}, "samples is a whole number ≥ 1; got 0"),
         ({"samples": 2.5}, "samples is"),
         ({"budgets": [0]}, "budgets are whole numbers ≥ 1; got 0"),

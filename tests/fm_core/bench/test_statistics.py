@@ -125,3 +125,12 @@ def test_the_interval_holds_the_median_and_equal_values_have_no_width() -> None:
 def test_no_values_are_no_estimate() -> None:
     with pytest.raises(ValueError, match="at least one"):
         estimate([])
+
+
+def test_numbers_at_the_ends_of_what_a_float_holds_are_compared() -> None:
+    large, small = estimate(dict(enumerate([1e308, 1.1e308, 1.2e308]))), estimate(dict(enumerate([1e-300] * 3)))
+    assert large.mean == pytest.approx(1.1e308)
+    assert differ(small, large) is True
+    assert differ(large, small) is True
+    below = estimate(dict(enumerate([-1e308, -1.1e308, -1.2e308])), "plain")
+    assert differ(below, large) is True

@@ -19,8 +19,9 @@ from fm_core import Component, UnknownNameError, build, registry
 from fm_core.bench import solvers as suite
 from fm_core.bench.comparing import Comparison, compare
 from fm_core.bench.ranking import Ranking
-from fm_core.bench.records import Record, Results, read
+from fm_core.bench.records import Record, Results, append, read
 from fm_core.cli import app
+from fm_core.cli.bench import report
 from fm_core.cli.verdicts import show_comparison, show_results
 
 
@@ -238,6 +239,14 @@ def test_seeds_are_how_many_or_which(tmp_path: Path, seeds: str) -> None:
     done = CliRunner().invoke(app, ["bench", "solvers", f"--seeds={seeds}", "--out", str(tmp_path)])
     assert done.exit_code == 2
     assert "how many, 5, or which, 100-104" in " ".join(done.output.replace("│", " ").split())
+
+
+def test_a_folder_whose_name_is_no_text_is_written_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / os.fsdecode(b"b\xff")
+    append(out, Record("solvers", "p", "heun", {"nfe": 5}, 0, figures={"nfe": 5.0, "error_median": 1.0}))
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict"))
+    report(out)
+    assert (out / "report.html").is_file()
 
 
 def test_a_folder_without_results_is_an_error(tmp_path: Path) -> None:

@@ -191,6 +191,29 @@ def test_rows_without_figures_make_a_page(tmp_path: Path) -> None:
     assert "Of one run the file says neither machine nor command: unnamed." in text
 
 
+@pytest.mark.parametrize("errors", [(1e308, 1e-300, 1e-3), (1e308, 1e308, 1e308), (1e-300, 1e-320, 1e308)])
+def test_figures_at_the_ends_of_what_a_float_holds_make_a_page(tmp_path: Path, errors: tuple[float, ...]) -> None:
+    """Their interval ends beyond it, at infinity."""
+    rows = [
+        Record("solvers", "p", name, {"nfe": n}, seed, figures={"nfe": n, "error_median": x, "sample_s": x})
+        for name, n, figures in (("a", 5, errors), ("b", 5, (0.1, 0.2, 0.3)), ("a", 10, errors[::-1]))
+        for seed, x in enumerate(figures)
+    ]
+    text = written(tmp_path, rows).text
+    assert len(set(errors)) == 1 or "∞]" in text
+
+
+def test_a_budget_beyond_all_numbers_is_none(tmp_path: Path) -> None:
+    append(tmp_path, Record("solvers", "p", "a", {"nfe": 5}, 0, figures={"nfe": 5, "error_median": 1}))
+    path = tmp_path / RESULTS
+    path.write_text(path.read_text() + path.read_text().replace('{"nfe": 5}', '{"nfe": 1e400}'))
+    assert "take a" in plain(Outline(write(tmp_path).read_text(encoding="utf-8")).text)
+
+
+def test_names_that_are_no_text_make_a_page(tmp_path: Path) -> None:
+    assert "saved(folder=b\\udcff)" in written(tmp_path, [Record("solvers", "saved(folder=b\udcff)", "a", {}, 0)]).text
+
+
 def test_an_exact_contender_is_taken_though_no_logarithm_shows_it(synthetic, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     exact = [
         Record("solvers", "p", "exact", {"nfe": 5}, seed, figures={"nfe": 5, "error_median": 0.0, "sample_s": 1e-3})
