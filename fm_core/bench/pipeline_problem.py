@@ -73,6 +73,8 @@ class PipelineProblem:
         fine: Makes of it the pipeline that the reference is found with, such as `in_float64`; the same for None.
         agreed: Two solutions agree where they differ by less than this part of the ends' size.
         refined: How fine the reference is; found by these rules for None.
+        revision: What tells it from others that have its name, such as a digest of the network: rows of one revision
+            are not taken for another's.
     """
 
     title: str
@@ -83,6 +85,7 @@ class PipelineProblem:
     fine: Callable[[Pipeline], Pipeline] | None = None
     agreed: float = 1e-6
     refined: Refinement | None = None
+    revision: str = ""
 
     exact = False
 

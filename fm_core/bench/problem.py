@@ -39,6 +39,9 @@ class BenchProblem(Protocol):
         exact: Whether the network is a closed form, and the reference therefore the truth to `reference_error`.
         reference_error: How far the reference may be from the flow's end, root mean square over the coordinates of the
             worst trajectory.
+
+    It may have a `revision`, a string that tells it from others of its name, such as a digest of files: its rows are
+    not taken for theirs.
     """
 
     @property

@@ -260,7 +260,9 @@ def _setting(given: Any, samples: int) -> Setting:
     """A problem as it is asked for; what is misspelt is said here, one that is broken fails when it is measured."""
     config = parse(given) if isinstance(given, str) else given
     try:
-        return Setting(require_problem(config), samples, name=label(given))
+        problem = require_problem(config)
+        revision = getattr(problem, "revision", "")
+        return Setting(problem, samples, name=label(given) + (f"#{revision}" if revision else ""))
     except Exception as error:
         if not isinstance(config, Mapping) or misspelt(error):
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -135,10 +135,15 @@ def show_comparison(to: Console, found: Comparison, *, every: bool) -> None:
 
 
 def _counted(records: Sequence[Record]) -> str:
-    """How many cells, and whose."""
-    names = sorted({record.contender for record in records})
-    named = ", ".join(names[:LEVEL]) + (f" and {len(names) - LEVEL} more" if len(names) > LEVEL else "")
-    return f"{len(records)} {'cell' if len(records) == 1 else 'cells'} ({named})"
+    """How many cells, whose, and on which problems."""
+    contenders, problems = (_first({getattr(one, of) for one in records}) for of in ("contender", "problem"))
+    return f"{len(records)} {'cell' if len(records) == 1 else 'cells'} ({contenders} on {problems})"
+
+
+def _first(names: Iterable[str]) -> str:
+    """The first few in the alphabet."""
+    every = sorted(names)
+    return ", ".join(every[:LEVEL]) + (f" and {len(every) - LEVEL} more" if len(every) > LEVEL else "")
 
 
 def _ranked(found: Ranking) -> str:

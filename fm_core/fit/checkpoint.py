@@ -32,7 +32,7 @@ from fm_core.shapes import map_tensors
 if TYPE_CHECKING:
     from fm_core.pipeline import Pipeline
 
-__all__ = ["load", "save"]
+__all__ = ["digest", "load", "save"]
 
 FORMAT = 1
 PIPELINE, WEIGHTS = "pipeline.json", "model.safetensors"
@@ -145,6 +145,11 @@ def load(
         codec=saved.codec,
         device=device,
     )
+
+
+def digest(directory: str | os.PathLike[str]) -> str:
+    """Eight letters that tell a saving from all others: of `pipeline.json`, which holds the digest of the weights."""
+    return _sha256(Path(directory) / PIPELINE)[:8]
 
 
 def _describe(pipeline: Pipeline, net: nn.Module) -> Saved:

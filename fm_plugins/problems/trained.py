@@ -25,6 +25,7 @@ from fm_core import Model, Pipeline, load, recipe
 from fm_core.bench.pipeline_problem import PipelineProblem, in_float64
 from fm_core.building import OptionError
 from fm_core.errors import DataError
+from fm_core.fit.checkpoint import digest
 from fm_core.floor import draw
 from fm_core.registry import build, from_config
 
@@ -177,6 +178,7 @@ def saved(
         event_shape=tuple(shape),
         conditions=partial(_uniform, count) if count else None,
         law=None if law is None else partial(_unlabelled, law),
+        revision=digest(folder),
     )
 
 

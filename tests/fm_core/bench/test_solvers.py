@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from fm_core import Component, TableSolver, UnknownNameError, build, registry
+from fm_core import Component, Model, TableSolver, UnknownNameError, build, compose, registry
 from fm_core.bench import solvers as suite
 from fm_core.bench.contenders import Contender, contenders
 from fm_core.bench.ranking import rankings
@@ -22,6 +23,7 @@ from fm_core.bench.setting import Setting
 from fm_core.bench.statistics import differ
 from fm_core.building import OptionError
 from fm_core.errors import ArgumentError, FMError, PluginError
+from fm_core.naming import label
 from fm_core.plan import Plan
 
 FIGURES = ("error_median", "error_rms", "nfe", "distance", "floor")
@@ -327,7 +329,6 @@ def test_tables_are_computed_once_for_all_seeds(tmp_path: Path) -> None:
 def test_a_pipeline_that_diverges_is_a_row(tmp_path: Path) -> None:
     import torch
 
-    from fm_core import Model, compose
     from fm_core.bench.pipeline_problem import PipelineProblem
 
     def explodes(x: Any, t: Any) -> Any:
@@ -338,6 +339,27 @@ def test_a_pipeline_that_diverges_is_a_row(tmp_path: Path) -> None:
     (record,) = bench(tmp_path, ["heun"], problems=[problem]).of("solvers")
     assert record.status == "diverged"
     assert "not finite" in record.why
+
+
+def test_rows_of_a_network_that_was_trained_anew_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    """It is saved to the folder where the first was: one name, two networks."""
+    here = tmp_path / "mine"
+
+    def measured(seed: int) -> Results:
+        net = Model(build("model", "mlp", shape=2, seed=seed), predicts="velocity")
+        compose(path="linear", model=net).save(here)
+        given = {"name": "saved", "folder": str(here), "shape": [2]}
+        return bench(tmp_path / "out", ["heun"], problems=[given])
+
+    first, again, other, back = (measured(seed) for seed in (0, 0, 1, 0))
+    assert (first.measured, again.measured, other.measured, back.measured) == (1, 0, 1, 0)
+    assert other.asked != first.asked == back.asked
+    old, new = {record.problem for record in other.of("solvers")}
+    assert old != new
+    named = label({"name": "saved", "folder": str(here), "shape": [2]})
+    assert all(re.fullmatch(re.escape(named) + "#[0-9a-f]{8}", problem) for problem in (old, new))
+    errors = [cell.estimates["error_median"].median for cell in cells(other.of("solvers"))]
+    assert errors[0] != errors[1]
 
 
 def test_samples_that_blew_up_are_no_solution_though_they_are_finite(tmp_path: Path) -> None:

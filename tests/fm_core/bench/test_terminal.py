@@ -241,6 +241,17 @@ def test_seeds_are_how_many_or_which(tmp_path: Path, seeds: str) -> None:
     assert "how many, 5, or which, 100-104" in " ".join(done.output.replace("│", " ").split())
 
 
+def test_cells_of_another_network_are_told_apart_by_their_problem() -> None:
+    a, b = (
+        Results({}, (Record("solvers", f"saved(folder=mine)#{of}", "heun", {"nfe": 5}, 0),)) for of in ("3f2a", "91c0")
+    )
+    to = Console(file=io.StringIO(), width=120)
+    show_comparison(to, compare(a, b), every=False)
+    text = to.file.getvalue()  # type: ignore[attr-defined]
+    assert "only before: 1 cell (heun on saved(folder=mine)#3f2a)" in text
+    assert "only after: 1 cell (heun on saved(folder=mine)#91c0)" in text
+
+
 def test_a_folder_whose_name_is_no_text_is_written_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / os.fsdecode(b"b\xff")
     append(out, Record("solvers", "p", "heun", {"nfe": 5}, 0, figures={"nfe": 5.0, "error_median": 1.0}))
