@@ -17,7 +17,7 @@ from typing import Any
 
 from fm_core.building import RESERVED, OptionError, origin, to_config
 
-__all__ = ["label", "parse", "parse_pair", "typed"]
+__all__ = ["config_of", "label", "parse", "parse_pair", "typed"]
 
 LONGEST = 60
 """Letters of a list that a label spells out."""
@@ -93,14 +93,26 @@ def label(part: Any) -> str:
     """
     if isinstance(part, str):
         return part
-    if not isinstance(part, Mapping):
-        part = to_config(part) if origin(part) is not None else {"name": type(part).__name__}
+    part = config_of(part) or {"name": type(part).__name__}
     own = {key: value for key, value in part.items() if key not in RESERVED}
     if any(not _short(value) for value in own.values()):
         text = json.dumps(own, sort_keys=True, default=str)
         return f"{part['name']}(…{hashlib.sha256(text.encode()).hexdigest()[:4]})"
     options = ", ".join(f"{key}={_text(value)}" for key, value in own.items())
     return f"{part['name']}({options})" if options else str(part["name"])
+
+
+def config_of(part: Any) -> dict[str, Any] | None:
+    """The configuration of a part, however it is given; None for an object that the registry did not build.
+
+    >>> config_of("heun"), config_of({"name": "heun"}), config_of(object())
+    ({'name': 'heun'}, {'name': 'heun'}, None)
+    """
+    if isinstance(part, str):
+        return parse(part)
+    if isinstance(part, Mapping):
+        return dict(part)
+    return to_config(part) if origin(part) is not None else None
 
 
 def _short(value: Any) -> bool:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fm_core.errors import ArgumentError
+from fm_core.naming import config_of
 
-__all__ = ["folder_of", "names_of", "number_of", "numbers_of", "seeds_of"]
+__all__ = ["folder_of", "names_of", "number_of", "numbers_of", "require_distinct", "seeds_of"]
 
 MOST_SEEDS = 1000
 """Replicates of a cell at most: an interval of so many is of a thirtieth of the scatter, and all cells are listed."""
@@ -66,6 +67,40 @@ def names_of(given: Any) -> tuple[Any, ...]:
     if given is None:
         return ()
     return (given,) if isinstance(given, str | Mapping) or not isinstance(given, Iterable) else tuple(given)
+
+
+def require_distinct(what: str, given: Iterable[tuple[str, Any]], remedy: str) -> None:
+    """Refuses different ones of one name, by which rows are known: those of one would be taken for the other's.
+
+    Args:
+        what: What they are.
+        given: Each by its name: parts, or tuples of such.
+        remedy: How to name them.
+
+    Raises:
+        ArgumentError: For two that are neither equal nor of one configuration.
+    """
+    found: dict[str, Any] = {}
+    for name, one in given:
+        if not _same(found.setdefault(name, one), one):
+            raise ArgumentError(
+                f"two different {what} are called {name!r}, by which their rows are known, so one would be taken for "
+                f"the other; {remedy}"
+            )
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if a is b:
+        return True
+    known = config_of(a)
+    if known is not None:
+        return known == config_of(b)
+    try:
+        return bool(a == b)
+    except Exception:  # as of what holds tensors
+        return False
 
 
 def number_of(what: str, given: int | None, default: int) -> int:

@@ -9,12 +9,13 @@ from typing import Any
 from attrs import field, frozen
 
 from fm_core import registry
+from fm_core.bench.asked import require_distinct
 from fm_core.bench.whole import RunsWhole, WholeRuns
 from fm_core.building import OptionError
 from fm_core.course import is_adaptive
 from fm_core.errors import PluginError, SavedFileError, UnknownNameError
 from fm_core.hookspecs import Component
-from fm_core.naming import label, parse, parse_pair
+from fm_core.naming import config_of, label, parse, parse_pair
 from fm_core.pipeline import Pipeline
 from fm_core.protocols import declared
 
@@ -127,6 +128,11 @@ class Contender:
         return label(self.solver) + ("" if self.grid is None else f"@{label(self.grid)}")
 
     @property
+    def title(self) -> str:
+        """Its solver as one types it; the contender's own name where that is an object without one."""
+        return self.name if config_of(self.solver) is None else label(self.solver)
+
+    @property
     def fitted(self) -> bool:
         """Whether it is fitted to each problem."""
         return bool(self.solver in (FITTED, {"name": FITTED}))
@@ -171,7 +177,7 @@ class Contender:
     @property
     def notes(self) -> dict[str, Any]:
         """What identifies it in records: its configuration, and the order it declares."""
-        found: dict[str, Any] = {"solver": label(self.solver)}
+        found: dict[str, Any] = {"solver": self.title}
         if self.grid is not None:
             found["grid"] = label(self.grid)
         if self.stochastic:
@@ -198,8 +204,13 @@ def contenders(given: Iterable[Any]) -> tuple[Contender, ...]:
     Raises:
         UnknownNameError: For a solver or grid that no plugin provides, with those of a like name.
         OptionError: For options that it does not take.
+        ArgumentError: For different ones of one name.
     """
-    return tuple(_contender(one) for one in given)
+    found = tuple(_contender(one) for one in given)
+    names = [one.name if one.group == "ours" else f"{one.name} ({one.group})" for one in found]
+    named = zip(names, ((one.solver, one.grid) for one in found), strict=True)
+    require_distinct("contenders", named, "name them: Contender(solver, name='mine'), of fm_core.bench.contenders")
+    return found
 
 
 def _contender(given: Any) -> Contender:

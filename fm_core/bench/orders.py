@@ -35,7 +35,6 @@ from fm_core.bench.report.quantities import number
 from fm_core.bench.running import Cell, NotHere
 from fm_core.bench.statistics import Estimate, estimate
 from fm_core.errors import CompatError, DivergenceError, FMError
-from fm_core.naming import label
 
 __all__ = ["SUITE", "Order", "Slope", "cells", "inside", "orders", "slope", "slopes", "sound", "told"]
 
@@ -111,7 +110,7 @@ def cells(competing: Iterable[Contender]) -> Iterator[Cell]:
     for contender in competing:
         if contender.group != "ours" or contender.fitted or missing(contender):
             continue
-        name = label(contender.solver)
+        name = contender.title
         if contender.stochastic or contender.adaptive or name in seen:
             continue
         seen.add(name)

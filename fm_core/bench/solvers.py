@@ -34,7 +34,7 @@ from attrs import frozen
 from torch import Tensor
 
 from fm_core.bench import orders
-from fm_core.bench.asked import folder_of, names_of, number_of, numbers_of, seeds_of
+from fm_core.bench.asked import folder_of, names_of, number_of, numbers_of, require_distinct, seeds_of
 from fm_core.bench.contenders import DEFAULT, QUICK, Contender, contenders, missing, misspelt, peers
 from fm_core.bench.problem import require_problem
 from fm_core.bench.records import Record, Results
@@ -77,6 +77,8 @@ SEEDS, QUICK_SEEDS = 5, 3
 
 FITTED_CALLS = 10
 """Network calls up to which a set of ours has tables fitted: a U-Net's take minutes, and more calls ever more."""
+
+_NAMED = "register them, registry.register(Component('problem', 'mine', factory, summary)), and give their names"
 
 BLOWN_UP = 1e3
 """Samples so many times as large as they should be are no solution."""
@@ -194,7 +196,8 @@ def bench_solvers(
     Raises:
         UnknownNameError: For a problem, solver or grid that no plugin provides, before anything runs.
         OptionError: For options that one of them does not take, likewise.
-        ArgumentError: For budgets, seeds or samples that are no positive whole numbers.
+        ArgumentError: For budgets, seeds or samples that are no positive whole numbers; for different contenders or
+            problems of one name, as objects that the registry did not build.
     """
     folder, every = folder_of(out), seeds_of(seeds, QUICK_SEEDS if quick else SEEDS)
     calls = numbers_of("budgets", budgets, QUICK_BUDGETS if quick else BUDGETS)
@@ -205,6 +208,7 @@ def bench_solvers(
     competing = contenders(named)
     given = problems if problems else (QUICK_PROBLEMS if quick else PROBLEMS)
     settings = [_setting(one, count) for one in given]
+    require_distinct("problems", zip((one.name for one in settings), given, strict=True), _NAMED)
     chosen = bool(only) or budgets is not None
 
     def given_to(contender: Contender) -> list[dict[str, float]]:

@@ -173,3 +173,11 @@ def test_a_slope_leaves_out_what_is_at_the_floor(p: float) -> None:
 def test_too_few_points_have_no_slope() -> None:
     assert slope([10, 20], [1e-9, 1e-9], floor=1e-9) is None
     assert slope([10, 10], [1.0, 2.0]) is None
+
+
+def test_objects_that_were_named_have_an_order_each() -> None:
+    """Both are called by their class otherwise, and the second would be judged by the first's order."""
+    solvers = {name: planted(order, lambda j, b: b).solver for name, order in (("a", 1), ("b", 2))}
+    named = contenders(Contender(solver, name=name) for name, solver in solvers.items())
+    assert {cell.record.contender for cell in orders.cells(named)} == {"a", "b"}
+    assert [one.notes["solver"] for one in named] == ["a", "b"]

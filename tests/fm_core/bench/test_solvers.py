@@ -435,6 +435,34 @@ def test_contenders_are_given_in_any_form() -> None:
     assert [one.group for one in found] == ["ours"] * 4
 
 
+def lame(factor: float) -> TableSolver:
+    """Euler with its weights multiplied: a solver without a name."""
+    plan = functools.partial(scaled, build("solver", "euler").plan, factor)
+    return TableSolver(plan, space="velocity", order=1)
+
+
+def test_two_that_have_one_name_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    from fm_core.bench.pipeline_problem import PipelineProblem
+
+    pipeline = build("problem", "gaussian").pipeline
+    nets = [PipelineProblem(title=title, pipeline=pipeline, event_shape=(2,)) for title in ("a", "b")]
+    with pytest.raises(ArgumentError, match=r"two different problems are called 'PipelineProblem'.*register them"):
+        bench(tmp_path, ["heun"], problems=nets)
+    for competing in ([lame(1), lame(2)], [pipeline.replace(solver=lame(1)), lame(2)]):
+        with pytest.raises(ArgumentError, match=r"two different contenders are called 'TableSolver.*Contender\("):
+            bench(tmp_path, competing)
+    with pytest.raises(ArgumentError, match="called 'mine', by"):
+        bench(tmp_path, [Contender("heun", name="mine"), Contender("euler", name="mine")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_that_is_given_twice_is_measured_once(tmp_path: Path) -> None:
+    solver, problem = lame(1), build("problem", "gaussian")
+    twice = [solver, solver, "heun", {"name": "heun"}, build("solver", "heun")]
+    found = bench(tmp_path, twice, problems=["gaussian", problem, {"name": "gaussian"}])
+    assert found.measured == 2
+
+
 def test_a_fitted_pipeline_competes_under_a_short_name() -> None:
     """Its solver and grid are the contender; its weights, some hundred letters, are a digest that tells two apart."""
     said = {"nfe": 2, "seed": 0, "path": "linear", "network": "Model", "iterations": 35, "pilot": [32, 2]}
