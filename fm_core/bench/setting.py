@@ -16,7 +16,7 @@ from fm_core import registry
 from fm_core.bench.contenders import Contender
 from fm_core.bench.problem import BenchProblem, require_problem
 from fm_core.bench.running import NotHere
-from fm_core.errors import ArgumentError, DataError
+from fm_core.errors import ArgumentError, DataError, DivergenceError
 from fm_core.floor import Metric, floor
 from fm_core.naming import label, parse
 from fm_core.pipeline import Pipeline
@@ -80,7 +80,7 @@ class Setting:
         try:
             return require_problem(self.given)
         except ArgumentError as error:
-            error.add_note(f"while building problem {self.name}{self._of_plugin}")
+            error.add_note(f"while building {self._called}")
             raise
 
     @property
@@ -142,23 +142,48 @@ class Setting:
         return pipeline.path.sample_source(shape, generator=generator, dtype=dtype).to(device)
 
     def _drawn(self, seed: int) -> Draws:
-        problem, n = self.problem, self.samples
         x0, cond = self.source(seed)
-        ends = problem.reference(x0, cond).to(torch.float64)
-        other = make_generator(spawn_seed(seed, 2))
-        truth = problem.truth(n, other)
-        least = math.nan
+        ends, other = self._ends(x0, cond), make_generator(spawn_seed(seed, 2))
+        truth, least = self._truth(self.samples, other), math.nan
         if truth is not None:
-            least = floor(
-                distance_metric(), lambda m, g: _of_law(problem, m, g), n, draws=FLOOR_DRAWS, generator=other
-            ).mean
+            least = floor(distance_metric(), self._sampled, self.samples, draws=FLOOR_DRAWS, generator=other).mean
         return Draws(x0, cond, ends, truth, least)
 
+    def _ends(self, x0: Tensor, cond: Any) -> Tensor:
+        """Where the reference takes source samples, float64."""
+        try:
+            ends = self.problem.reference(x0.clone(), cond)  # contenders start from x0, whatever is written into this
+        except DivergenceError as error:
+            raise DataError(f"the reference of {self._called} cannot be found: {error}") from error
+        return self._sound("reference", ends, tuple(x0.shape)).to(torch.float64)
 
-def _of_law(problem: BenchProblem, n: int, generator: torch.Generator) -> Tensor:
-    drawn = problem.truth(n, generator)
-    assert drawn is not None
-    return drawn
+    def _truth(self, n: int, generator: torch.Generator) -> Tensor | None:
+        truth = self.problem.truth(n, generator)
+        return None if truth is None else self._sound("truth", truth, (n, *self.problem.event_shape))
+
+    def _sampled(self, n: int, generator: torch.Generator) -> Tensor:
+        truth = self._truth(n, generator)
+        assert truth is not None
+        return truth
+
+    def _sound(self, what: str, given: Any, shape: tuple[int, ...]) -> Tensor:
+        """What the problem gave: of another shape it would be broadcast, and what is not finite be blamed on solvers.
+
+        Raises:
+            DataError: If it is no finite tensor of this shape.
+        """
+        got = tuple(given.shape) if isinstance(given, Tensor) else f"a {type(given).__name__}"
+        if got != shape:
+            raise DataError(f"the {what} of {self._called} is a tensor of shape {shape}; got {got}")
+        assert isinstance(given, Tensor)
+        wrong = int((~given.isfinite()).flatten(1).any(1).sum())
+        if wrong:
+            raise DataError(f"the {what} of {self._called} is finite; got {wrong} of {len(given)} rows that are not")
+        return given
+
+    @property
+    def _called(self) -> str:
+        return f"problem {self.name}{self._of_plugin}"
 
 
 def distance_metric() -> Metric:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from attrs import evolve
 
 from fm_core import Component, Model, TableSolver, UnknownNameError, build, compose, registry
 from fm_core.bench import solvers as suite
 from fm_core.bench.contenders import Contender, contenders
+from fm_core.bench.pipeline_problem import PipelineProblem
 from fm_core.bench.ranking import rankings
 from fm_core.bench.records import Record, Results
 from fm_core.bench.report.cells import cells
@@ -326,18 +329,15 @@ def test_tables_are_computed_once_for_all_seeds(tmp_path: Path) -> None:
     assert made(3) == made(1) != []
 
 
-def test_a_pipeline_that_diverges_is_a_row(tmp_path: Path) -> None:
-    import torch
-
-    from fm_core.bench.pipeline_problem import PipelineProblem
-
+def test_a_reference_that_diverges_is_the_problems_failure_and_no_contenders(tmp_path: Path) -> None:
     def explodes(x: Any, t: Any) -> Any:
         return x * torch.where(t > 0.9, torch.inf, 1.0)[:, None]
 
     pipeline = compose(path="linear", model=Model(explodes, predicts="velocity"))
     problem = PipelineProblem(title="bad", pipeline=pipeline, event_shape=(2,))
     (record,) = bench(tmp_path, ["heun"], problems=[problem]).of("solvers")
-    assert record.status == "diverged"
+    assert record.status == "failed"
+    assert record.why.startswith("DataError: the reference of problem PipelineProblem")
     assert "not finite" in record.why
 
 
@@ -360,6 +360,65 @@ def test_rows_of_a_network_that_was_trained_anew_are_not_taken_for_its_own(tmp_p
     assert all(re.fullmatch(re.escape(named) + "#[0-9a-f]{8}", problem) for problem in (old, new))
     errors = [cell.estimates["error_median"].median for cell in cells(other.of("solvers"))]
     assert errors[0] != errors[1]
+
+
+def test_a_contender_that_is_not_finite_diverged(tmp_path: Path) -> None:
+    planted = TableSolver(functools.partial(scaled, build("solver", "euler").plan, 1e300), space="velocity", order=1)
+    (record,) = bench(tmp_path, [Contender(planted, name="wild")], budgets=[2]).of("solvers")
+    assert record.status == "diverged"
+
+
+class Given:
+    """One Gaussian, whose reference or truth is given in another way."""
+
+    title, exact, reference_error, event_shape = "given", True, 1e-9, (2,)
+
+    def __init__(self, **given: Callable[[Any], Any]) -> None:
+        self.of, self.given = build("problem", "gaussian"), given
+
+    @property
+    def pipeline(self) -> Any:
+        return self.of.pipeline
+
+    def condition(self, n: int, generator: Any) -> None:
+        return None
+
+    def reference(self, x0: Any, cond: Any = None) -> Any:
+        ends = self.given.get("reference", lambda ends: ends)(self.of.reference(x0, cond))
+        x0.zero_()  # contenders have their own
+        return ends
+
+    def truth(self, n: int, generator: Any) -> Any:
+        return self.given.get("truth", lambda drawn: drawn)(self.of.truth(n, generator))
+
+
+@pytest.mark.parametrize("what", ["reference", "truth"])
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        (lambda x: x[:1], r"is a tensor of shape \(16, 2\); got \(1, 2\)"),
+        (lambda x: x[:, :1], r"got \(16, 1\)"),
+        (lambda x: x.numpy(), "got a ndarray"),
+        (lambda x: x.index_fill(0, torch.tensor([3]), math.nan), "is finite; got 1 of 16 rows that are not"),
+        (lambda x: x * math.inf, "got 16 of 16 rows"),
+    ],
+)
+def test_a_reference_or_truth_that_is_none_is_a_row_that_names_the_problem(
+    tmp_path: Path, what: str, how: Callable[[Any], Any], why: str
+) -> None:
+    """Else a row is broadcast into an error of every sample, and what is not finite is blamed on the contender."""
+    (record,) = bench(tmp_path, ["heun"], problems=[Given(**{what: how})]).of("solvers")
+    assert record.status == "failed"
+    assert f"the {what} of problem Given" in record.why
+    assert re.search(why, record.why)
+
+
+def test_a_reference_that_writes_into_its_input_changes_no_figure(tmp_path: Path) -> None:
+    own, theirs = (
+        bench(tmp_path / str(at), ["heun"], problems=[problem]).of("solvers")[0]
+        for at, problem in enumerate([build("problem", "gaussian"), Given()])
+    )
+    assert {name: theirs.figures[name] for name in FIGURES} == {name: own.figures[name] for name in FIGURES}
 
 
 def test_samples_that_blew_up_are_no_solution_though_they_are_finite(tmp_path: Path) -> None:
