@@ -69,7 +69,8 @@ class PipelineProblem:
             one takes its time.
         event_shape: Shape of one state.
         conditions: Draws conditions, `(n, generator) -> cond`; None for a network without.
-        law: Draws of the law that samples shall have, `(n, generator) -> x1`; None where nothing is known.
+        law: Draws of the law that samples shall have, `(n, generator) -> x1`; None for that of the pipeline's own fine
+            solutions.
         fine: Makes of it the pipeline that the reference is found with, such as `in_float64`; the same for None.
         agreed: Two solutions agree where they differ by less than this part of the ends' size.
         refined: How fine the reference is; found by these rules for None.
@@ -99,7 +100,7 @@ class PipelineProblem:
         return None if self.conditions is None else self.conditions(n, generator)
 
     def truth(self, n: int, generator: torch.Generator) -> Tensor | None:
-        """n draws of the law that samples shall have."""
+        """n draws of the law that samples shall have; None where it is that of the reference's ends."""
         return None if self.law is None else self.law(n, generator)
 
     def reference(self, x0: Tensor, cond: Any = None) -> Tensor:

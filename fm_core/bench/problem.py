@@ -7,7 +7,7 @@ mean square over the coordinates,
     e(x0) = ‖x̂ − x(1)‖ / √D,        x(1) = reference(x0, cond),
 
 which needs no metric, no data and no trained judge. Distances between laws need draws of the law that the flow ends in,
-`truth`; they have a floor, and are all that a stochastic solver can be judged by.
+`truth`, else ends from other source samples; they have a floor, and are all that a stochastic solver can be judged by.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class BenchProblem(Protocol):
         ...
 
     def truth(self, n: int, generator: torch.Generator) -> Tensor | None:
-        """n draws `(n, *D)` of the law that samples shall have; None where nothing is known of it."""
+        """n draws `(n, *D)` of the law that samples shall have; None where it is known as that of the ends alone."""
         ...
 
 

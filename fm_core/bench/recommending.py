@@ -260,7 +260,7 @@ def _measured(
         cell
         for seed in seeds
         for contender, spent in afforded.items()
-        for cell in cells_of(setting, contender, [{"nfe": spent.calls}], seed, timed=False)
+        for cell in cells_of(setting, contender, [{"nfe": spent.calls}], seed, only_errors=True)
     ]
     with tempfile.TemporaryDirectory() as folder:
         results = run(todo, Path(folder), command="recommend", title="recommend", progress=progress)

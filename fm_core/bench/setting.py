@@ -1,4 +1,8 @@
-"""A problem and what its contenders share: source samples, conditions, true ends, and draws of the truth, by seed."""
+"""A problem and what its contenders share: source samples, conditions, true ends, and draws of the truth, by seed.
+
+Where a problem knows no law that samples shall have, it is that of its reference's ends, from other noise. Two halves
+of a set of independent draws are two independent draws, so the floor takes no more of them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from fm_core.naming import label, parse
 from fm_core.pipeline import Pipeline
 from fm_core.randomness import make_generator, spawn_seed
 
-__all__ = ["Draws", "Setting", "distance_metric"]
+__all__ = ["Draws", "Setting", "Truth", "distance_metric"]
 
 FLOOR_DRAWS = 5
 PILOT, LEAST_PILOT = 128, 32
@@ -37,12 +41,18 @@ KEPT = 8
 
 @frozen(eq=False)
 class Draws:
-    """What all contenders of one problem and seed start from and are judged by."""
+    """What all contenders of one problem and seed start from, and where the flow takes them."""
 
     x0: Tensor
     cond: Any
     ends: Tensor
-    truth: Tensor | None
+
+
+@frozen(eq=False)
+class Truth:
+    """Draws of the law that samples shall have, and the floor of their distance from it."""
+
+    x1: Tensor
     floor: float
 
 
@@ -64,6 +74,7 @@ class Setting:
     name: str = field(kw_only=True)
     warm: set[tuple[Any, ...]] = field(init=False, factory=set, repr=False)
     _draws: Callable[[int], Draws] = field(init=False, repr=False)
+    _truths: Callable[[int], Truth] = field(init=False, repr=False)
     _fits: dict[int, tuple[Pipeline, float]] = field(init=False, factory=dict, repr=False)
     _with: dict[Contender, Any] = field(init=False, factory=dict, repr=False)
 
@@ -73,6 +84,7 @@ class Setting:
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_draws", lru_cache(maxsize=KEPT)(self._drawn))
+        object.__setattr__(self, "_truths", lru_cache(maxsize=KEPT)(self._judged))
 
     @cached_property
     def problem(self) -> BenchProblem:
@@ -125,8 +137,12 @@ class Setting:
         return self._fits[nfe]
 
     def draws(self, seed: int) -> Draws:
-        """Source samples, conditions, true ends and the truth of a seed."""
+        """Source samples, conditions and true ends of a seed."""
         return self._draws(seed)
+
+    def truth(self, seed: int) -> Truth:
+        """What samples of a seed are compared with, found when it is first asked for."""
+        return self._truths(seed)
 
     def source(self, seed: int) -> tuple[Tensor, Any]:
         """Source samples and conditions of a seed."""
@@ -143,11 +159,19 @@ class Setting:
 
     def _drawn(self, seed: int) -> Draws:
         x0, cond = self.source(seed)
-        ends, other = self._ends(x0, cond), make_generator(spawn_seed(seed, 2))
-        truth, least = self._truth(self.samples, other), math.nan
-        if truth is not None:
-            least = floor(distance_metric(), self._sampled, self.samples, draws=FLOOR_DRAWS, generator=other).mean
-        return Draws(x0, cond, ends, truth, least)
+        return Draws(x0, cond, self._ends(x0, cond))
+
+    def _judged(self, seed: int) -> Truth:
+        n, generator = self.samples, make_generator(spawn_seed(seed, 2))
+        x1, law = self._of_law(n, generator), None
+        if x1 is None:
+            cond = self.problem.condition(n, generator)
+            x1 = self._ends(self._source(n, generator), cond)
+            law = torch.cat([x1, self.draws(seed).ends])
+        least = floor(
+            distance_metric(), self._of_law if law is None else law, n, draws=FLOOR_DRAWS, generator=generator
+        )
+        return Truth(x1, least.mean)
 
     def _ends(self, x0: Tensor, cond: Any) -> Tensor:
         """Where the reference takes source samples, float64."""
@@ -157,14 +181,9 @@ class Setting:
             raise DataError(f"the reference of {self._called} cannot be found: {error}") from error
         return self._sound("reference", ends, tuple(x0.shape)).to(torch.float64)
 
-    def _truth(self, n: int, generator: torch.Generator) -> Tensor | None:
-        truth = self.problem.truth(n, generator)
-        return None if truth is None else self._sound("truth", truth, (n, *self.problem.event_shape))
-
-    def _sampled(self, n: int, generator: torch.Generator) -> Tensor:
-        truth = self._truth(n, generator)
-        assert truth is not None
-        return truth
+    def _of_law(self, n: int, generator: torch.Generator) -> Tensor | None:
+        x1 = self.problem.truth(n, generator)
+        return None if x1 is None else self._sound("truth", x1, (n, *self.problem.event_shape))
 
     def _sound(self, what: str, given: Any, shape: tuple[int, ...]) -> Tensor:
         """What the problem gave: of another shape it would be broadcast, and what is not finite be blamed on solvers.

@@ -6,7 +6,8 @@ A deterministic contender is judged path by path: from the source samples of a s
 
 A stochastic one has no path of its own to be compared with, so it has no such figures. All are judged by
 
-    distance    the energy distance from their samples to as many draws of the truth, where there is a truth
+    distance    the energy distance from their samples to as many draws of the truth, or, where nothing is known of
+                that, of the reference's ends from other noise
     floor       the same between draws of the truth: no sampler gets below it but by chance
     nfe         network calls really spent on a sample
     sample_s    seconds of one run of all samples, warm, in turn with the other contenders
@@ -92,7 +93,7 @@ class _Run:
     contender: Contender
     budget: Mapping[str, Any]
     seed: int
-    timed: bool
+    only_errors: bool
 
     def _sampling(self) -> Callable[[], Any]:
         """The run that is timed, with all that is found beforehand: source samples, fitted tables."""
@@ -123,7 +124,7 @@ class _Run:
                 "not the network inside"
             )
         found = {"nfe": float(samples.nfe)}
-        if self.timed:
+        if not self.only_errors:
             found["sample_s"] = seconds
         if self.contender.fitted:
             found["fit_s"] = self.setting.fit_seconds(self.budget["nfe"])
@@ -132,15 +133,16 @@ class _Run:
             found["error_median"] = float(errors.sqrt().median())
             found["error_rms"] = float(errors.mean().sqrt())
             found["reference_error"] = self.setting.problem.reference_error
-        if draws.truth is not None:
-            found["distance"] = distance_metric()(x, draws.truth.to(x))
-            found["floor"] = draws.floor
+        if not self.only_errors:
+            truth = self.setting.truth(self.seed)
+            found["distance"] = distance_metric()(x, truth.x1.to(x))
+            found["floor"] = truth.floor
         return found
 
     def _timed(self) -> tuple[Any, float]:
         """The samples, and the seconds they took: what is done once for all seeds, such as a table, is done before."""
         sample, warm, key = self._sampling(), self.setting.warm, (self.contender, tuple(self.budget.items()))
-        if self.timed and key not in warm:
+        if not self.only_errors and key not in warm:
             sample()
             warm.add(key)
         with _no_collector():
@@ -231,13 +233,18 @@ def bench_solvers(
 
 
 def cells_of(
-    setting: Setting, contender: Contender, budgets: Iterable[Mapping[str, Any]], seed: int, *, timed: bool = True
+    setting: Setting,
+    contender: Contender,
+    budgets: Iterable[Mapping[str, Any]],
+    seed: int,
+    *,
+    only_errors: bool = False,
 ) -> Iterator[Cell]:
-    """One cell for each budget of a contender on a problem, which is run once more if it is to be timed."""
+    """One cell for each budget of a contender on a problem; without times and distances if errors alone are wanted."""
     notes = {"samples": setting.samples, **({} if missing(contender) else contender.notes)}
     for budget in budgets:
         record = Record(SUITE, setting.name, contender.name, dict(budget), seed, group=contender.group, notes=notes)
-        yield Cell(record, _Run(setting, contender, dict(budget), seed, timed).figures)
+        yield Cell(record, _Run(setting, contender, dict(budget), seed, only_errors).figures)
 
 
 def _lacks(trouble: Exception) -> bool:

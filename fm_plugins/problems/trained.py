@@ -160,7 +160,7 @@ def saved(
         shape: Shape of one state; by default what it was trained on.
         classes: Number of labels 0, 1, …, drawn equally often as conditions; by default the label that means none, if
             that is how the network says it.
-        data: Data set by name, whose law samples shall have; None for no distances.
+        data: Data set by name, whose law samples shall have; by default that of the pipeline's own fine solutions.
     """
     pipeline = load(folder)
     trained = getattr(pipeline.model, "trained", None)

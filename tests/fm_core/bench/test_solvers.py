@@ -413,6 +413,33 @@ def test_a_reference_or_truth_that_is_none_is_a_row_that_names_the_problem(
     assert re.search(why, record.why)
 
 
+def test_where_no_law_is_known_samples_are_judged_by_the_references_ends(tmp_path: Path) -> None:
+    """A pipeline of one's own without its data: a perfect sampler comes to the floor, and so does a stochastic one."""
+    unknown = Given(truth=lambda drawn: None)
+    given: dict[str, Any] = {"problems": [unknown], "budgets": [4, 80], "samples": 64, "seeds": 40}
+    records = bench(tmp_path, ["rk4", "euler", "sde_dpm_solver_pp(order=2)"], **given).of("solvers")
+    assert all(record.status == "ok" for record in records)
+    ratios: dict[tuple[str, int], list[float]] = {}
+    for record in records:
+        over = record.figures["distance"] / record.figures["floor"]
+        ratios.setdefault((record.contender, record.settings["nfe"]), []).append(over)
+    for perfect in (("rk4", 80), ("sde_dpm_solver_pp(order=2)", 80)):
+        assert 0.75 < sum(ratios[perfect]) / 40 < 1.3
+    assert sum(ratios["euler", 4]) / 40 > 1.5
+    known = bench(tmp_path / "known", ["rk4"], budgets=[80], samples=64, seeds=40).of("solvers")
+    own, floors = (sum(r.figures["floor"] for r in of if r.contender == "rk4") for of in (records, known))
+    assert own / 2 == pytest.approx(floors, rel=0.1), "floors are of one size, however they were drawn"
+
+
+def test_what_is_judged_path_by_path_alone_takes_no_draws_of_the_law() -> None:
+    def never(drawn: Any) -> None:
+        raise AssertionError
+
+    setting = Setting(Given(truth=never), 8, name="x")
+    (cell,) = suite.cells_of(setting, contenders(["heun"])[0], [{"nfe": 4}], 0, only_errors=True)
+    assert cell.measure().keys() == {"nfe", "error_median", "error_rms", "reference_error"}
+
+
 def test_a_reference_that_writes_into_its_input_changes_no_figure(tmp_path: Path) -> None:
     own, theirs = (
         bench(tmp_path / str(at), ["heun"], problems=[problem]).of("solvers")[0]
