@@ -67,7 +67,12 @@ def _answer(found: Answers, heading: str) -> Iterator[str]:
     for one in found.advice:
         cases = f"{one.times} of {one.cases} cases"
         yield f"- {found.where(one)}: **{one.contender}**, the best or level with the best in {cases}"
-    yield from ("", found.beside_peers, "", f"| problem | {' | '.join(found.columns)} |")
+    yield from (
+        "",
+        " ".join(filter(None, (found.doubtful, found.beside_peers))),
+        "",
+        f"| problem | {' | '.join(found.columns)} |",
+    )
     yield "|---" * (len(found.columns) + 1) + "|"
     for problem, row in found.rows:
         yield f"| `{problem}` | {' | '.join(map(_told, row))} |"

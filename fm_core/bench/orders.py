@@ -29,7 +29,7 @@ from attrs import frozen
 
 from fm_core.bench.contenders import Contender, missing
 from fm_core.bench.records import Record
-from fm_core.bench.report.cells import Cell as Measured
+from fm_core.bench.report.cells import DOUBT, Cell as Measured
 from fm_core.bench.report.choosing import usable
 from fm_core.bench.report.quantities import number
 from fm_core.bench.running import Cell, NotHere
@@ -45,9 +45,6 @@ ROUNDING = 1e-12
 
 BLOWN_UP = 1e3
 """Errors so many times as large as the ends are no errors of a method that converges."""
-
-NEAR = 10.0
-"""Errors below so many times the floor say nothing of the solver."""
 
 FINEST = 3
 """Points of least step that a slope is fitted to."""
@@ -163,7 +160,7 @@ def slope(sizes: Sequence[float], errors: Sequence[float], floor: float = 0.0) -
     """
     from statistics import linear_regression
 
-    points = sorted((n, e) for n, e in zip(sizes, errors, strict=True) if e > NEAR * floor and e > 0)[-FINEST:]
+    points = sorted((n, e) for n, e in zip(sizes, errors, strict=True) if e > DOUBT * floor and e > 0)[-FINEST:]
     x, y = ([math.log(point[i]) for point in points] for i in range(2))
     if len(set(x)) < 2:
         return None
@@ -227,7 +224,7 @@ def _slope(competing: Sequence[Measured]) -> Slope:
     medians = [(cell.estimates["nfe"].median, cell.estimates["error_median"].median) for cell in fine]
     if len(fine) < FINEST:
         return Slope(None, f"fewer than {FINEST} budgets")
-    if any(error <= NEAR * floor for _, error in medians):
+    if any(error <= DOUBT * floor for _, error in medians):
         return Slope(None, f"its errors come near the reference's, {floor:.0e}")
     (n0, e0), (n1, e1), (n2, e2) = medians
     early, late = slope((n0, n1), (e0, e1)), slope((n1, n2), (e1, e2))

@@ -1,6 +1,6 @@
 """Whether two runs rank alike: contenders that both tell apart must stand in the same order.
 
-Two contenders of one block (suite, problem, settings) are told apart by a figure as `statistics.differ` does it. Runs
+Two contenders of one block (suite, problem, settings) are told apart by a figure as everywhere (`cells.apart`). Runs
 with other seeds say the same of a pair, or nothing; a pair that both tell apart in opposite orders is *reversed*. For
 equal contenders that is chance once in 800 times: each run tells them apart once in 20 times, and then in either order.
 More than that shows that the intervals promise too much. A pair that one run alone tells apart, and of which the
@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from attrs import frozen
 
 from fm_core.bench.records import Record
-from fm_core.bench.report.cells import Cell, cells, latest
+from fm_core.bench.report.cells import Cell, apart, cells, latest
 from fm_core.bench.report.quantities import quantity
-from fm_core.bench.statistics import CONFIDENCE, Estimate, differ
+from fm_core.bench.statistics import CONFIDENCE
 
 __all__ = ["Ranking", "rankings"]
 
@@ -65,18 +65,18 @@ def _ranking(figure: str, blocks: Mapping[str, tuple[Mapping[str, Cell], Mapping
     for key, runs in blocks.items():
         shared = [name for name in runs[0] if name in runs[1] and all(figure in run[name].estimates for run in runs)]
         for one, other in itertools.combinations(shared, 2):
-            x, y = ((run[one].estimates[figure], run[other].estimates[figure]) for run in runs)
-            told = [differ(*x), differ(*y)]
+            x, y = ((run[one], run[other]) for run in runs)
+            told = [apart(*x, figure), apart(*y, figure)]
             if None in told:
                 continue
             pairs, both, once = pairs + 1, both + all(told), once + (told[0] is not told[1])
-            if any(told) and _less(*x) != _less(*y):
+            if any(told) and _less(*x, figure) != _less(*y, figure):
                 (reverse if all(told) else doubtful).append(f"{one}, {other} on {key}")
     return Ranking(figure, pairs, both, once, tuple(reverse), tuple(doubtful))
 
 
-def _less(a: Estimate, b: Estimate) -> bool:
-    return a.median < b.median
+def _less(a: Cell, b: Cell, figure: str) -> bool:
+    return a.estimates[figure].median < b.estimates[figure].median
 
 
 def _blocks(records: Iterable[Record]) -> dict[str, dict[str, Cell]]:

@@ -10,16 +10,14 @@ from attrs import field, frozen
 from fm_core.bench.affording import Afforded
 from fm_core.bench.contenders import Contender
 from fm_core.bench.records import Record
+from fm_core.bench.report.cells import DOUBT
 from fm_core.bench.statistics import FEWEST, Estimate, differ, estimate
 from fm_core.errors import BudgetError
 from fm_core.pipeline import Pipeline
 
-__all__ = ["DOUBT", "Recommendation", "Row", "ranked"]
+__all__ = ["Recommendation", "Row", "ranked"]
 
 ERROR = "error_median"
-DOUBT = 10
-"""Errors below so many times the reference's own say nothing."""
-
 SAME = 1e-4
 """Contenders whose errors differ by less than this part, on every seed, take the same steps but for rounding."""
 

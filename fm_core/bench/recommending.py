@@ -30,8 +30,9 @@ from fm_core.bench.affording import Afforded, affordable, fastest
 from fm_core.bench.asked import names_of, seeds_of
 from fm_core.bench.contenders import DEFAULT, FITTED, Contender, contenders
 from fm_core.bench.pipeline_problem import MOST_STEPS, PipelineProblem, Refinement
-from fm_core.bench.recommendation import DOUBT, Recommendation, Row, ranked
+from fm_core.bench.recommendation import Recommendation, Row, ranked
 from fm_core.bench.records import Record
+from fm_core.bench.report.cells import DOUBT
 from fm_core.bench.running import run
 from fm_core.bench.setting import Setting
 from fm_core.bench.solvers import cells_of

@@ -67,9 +67,9 @@ def _solvers(to: Console, found: Answers) -> None:
         to.print(f"{found.where(one)}: take [bold]{escape(one.contender)}[/], {cases}", highlight=False)
         if typed := in_python(one.contender):
             to.print(f"    in Python: {typed}", markup=False, highlight=False, soft_wrap=True)
-    for line in (found.beside_peers, note if found.advice else ""):
+    for line in (found.doubtful, found.beside_peers, note if found.advice else ""):
         if line:
-            to.print(line, highlight=False)
+            to.print(line, markup=False, highlight=False)
 
 
 def _told(choice: Choice | None) -> str:

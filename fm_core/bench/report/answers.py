@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from attrs import evolve, frozen
 
 from fm_core.bench.orders import Order, sound
-from fm_core.bench.report.cells import Cell, by_problem
+from fm_core.bench.report.cells import DOUBT, Cell, by_problem
 from fm_core.bench.report.choosing import Advice, Choice, Tally, advise, affordable, choose, tally, usable
 from fm_core.bench.report.quantities import Quantity, number, quantity, shown
 from fm_core.bench.report.scales import ticks
@@ -21,6 +21,9 @@ MOST_BUDGETS = 8
 
 MOST_FIGURES = 4
 """Figures that advice is given by."""
+
+MOST_NAMED = 3
+"""Problems that a sentence names."""
 
 CALLS = " calls"
 """What follows the number in a heading of network calls."""
@@ -57,6 +60,19 @@ class Answers:
             return advise(columns)
         alone = ((at, one) for at, column in enumerate(columns[:MOST_FIGURES]) for one in advise([column]))
         return [evolve(one, first=at, last=at) for at, one in alone]
+
+    @property
+    def doubtful(self) -> str:
+        """Where the best is not told from others as near the reference; empty where it is nowhere so."""
+        cases = [problem for problem, choices in self.rows for choice in choices if choice and choice.doubtful]
+        if not cases:
+            return ""
+        named = list(dict.fromkeys(cases))
+        several = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+        return (
+            f"In {len(cases)} of {self.tally.places} cases the best has an error below {DOUBT} times the reference's "
+            f"own, which tells no two such apart: {', '.join(named[:MOST_NAMED])}{several}."
+        )
 
     def where(self, one: Advice) -> str:
         """The columns that an advice is for: "5 to 20 calls"."""

@@ -11,12 +11,17 @@ from attrs import evolve, frozen
 
 from fm_core.bench.records import Record
 from fm_core.bench.report.quantities import quantity
-from fm_core.bench.statistics import Estimate, estimate
+from fm_core.bench.statistics import Estimate, differ, estimate
 
-__all__ = ["FLOOR", "Cell", "by_problem", "cells", "latest"]
+__all__ = ["DOUBT", "FLOOR", "Cell", "apart", "by_problem", "cells", "latest"]
 
 FLOOR = "floor"
 """A contender of this name does not compete: its figures are what the others cannot fall below."""
+
+DOUBT = 10
+"""Errors below so many times the reference's own say nothing."""
+
+_REFERENCE = "reference_error"
 
 _STATUSES = ("ok", "skipped", "diverged", "failed")
 
@@ -78,6 +83,22 @@ class Cell:
         """Median of a figure over the seeds; None where no seed has it."""
         found = self.estimates.get(figure)
         return None if found is None else found.median
+
+    def doubtful(self, figure: str) -> bool:
+        """Whether a figure is an error so near the reference's own that it says nothing."""
+        error, own = self.middle(figure), self.middle(_REFERENCE)
+        of_reference = quantity(figure).floor == _REFERENCE
+        return of_reference and error is not None and own is not None and error < DOUBT * own
+
+
+def apart(a: Cell, b: Cell, figure: str) -> bool | None:
+    """Whether two cells differ in a figure beyond noise, and beyond what the reference is right to.
+
+    None where there are too few seeds to tell.
+    """
+    if a.doubtful(figure) and b.doubtful(figure):
+        return False
+    return differ(a.estimates[figure], b.estimates[figure])
 
 
 def cells(records: Iterable[Record]) -> list[Cell]:

@@ -1,13 +1,13 @@
 """Which contender to take: the best at each budget, who is level with it, the Pareto front, and who is dominated.
 
 At a budget b compete all cells that cost at most b, of each contender the one of least median error. *Level* are those
-of them than which none is better beyond noise, as `statistics.differ` tells it seed by seed: between these no
-difference was found. The *best* is the plainest of the level: of the fewest network calls, then on its solver's own
-grid, of the lowest order, of the shortest name, the first in the alphabet. With too few seeds to tell, it is the one of
-least median error, and none is level with it. The *front* are the cells of
-less error than every cell that costs no more. A cell is *beaten* if another contender's on the front costs no more, or
-no more than can be told, and has less error beyond the intervals, where there are any. A contender is *dominated* if
-all its cells are beaten.
+of them than which none is better beyond noise, as `statistics.differ` tells it seed by seed, and beyond what the
+reference is right to (`cells.apart`): between these no difference was found. The *best* is the plainest of the level:
+of the fewest network calls, then on its solver's own grid, of the lowest order, of the shortest name, the first in the
+alphabet. With too few seeds to tell, it is the one of least median error, and none is level with it. The *front* are
+the cells of less error than every cell that costs no more. A cell is *beaten* if another contender's on the front costs
+no more, or no more than can be told, and has less error beyond the intervals, where there are any. A contender is
+*dominated* if all its cells are beaten.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
-from fm_core.bench.report.cells import Cell
-from fm_core.bench.statistics import Estimate, differ
+from fm_core.bench.report.cells import Cell, apart
+from fm_core.bench.statistics import Estimate
 
 __all__ = [
     "PLACES",
@@ -51,6 +51,7 @@ class Choice:
         value: Its error.
         level: The other contenders than which none is better, the plainest first.
         judged: Whether there are intervals to judge by: at least three seeds.
+        doubtful: Whether its error is so near the reference's own that it says nothing.
         peer: The best cell of another library, if ours is the best; ours, if a peer is.
         ratio: That one's median error over the best's.
         against: How our best stands to the best peer: "ahead", "level", "behind"; empty where one is missing or nothing
@@ -61,6 +62,7 @@ class Choice:
     value: Estimate
     level: tuple[str, ...]
     judged: bool
+    doubtful: bool
     peer: str
     ratio: float | None
     against: str
@@ -147,6 +149,7 @@ def choose(cells: Iterable[Cell], error: str) -> Choice | None:
         value=value,
         level=tuple(cell.contender for cell in others),
         judged=value.low is not None,
+        doubtful=best.doubtful(error),
         peer=other.contender if other else "",
         ratio=_median(other, error) / value.median if other and value.median > 0 else None,
         against=_against(best, other, error),
@@ -155,7 +158,7 @@ def choose(cells: Iterable[Cell], error: str) -> Choice | None:
 
 def _unbeaten(cell: Cell, better: Sequence[Cell], error: str) -> bool:
     """Whether no difference was found between a cell and any of less median error; False where it cannot be told."""
-    return all(differ(one.estimates[error], cell.estimates[error]) is False for one in better)
+    return all(apart(one, cell, error) is False for one in better)
 
 
 def _plainness(cell: Cell) -> tuple[float, bool, float, int, str]:
@@ -241,17 +244,17 @@ def _standing(beaters: list[list[str]]) -> Standing:
 
 
 def _beats(a: Cell, b: Cell, cost: str, error: str) -> bool:
-    dearer = _median(a, cost) > _median(b, cost) and differ(a.estimates[cost], b.estimates[cost]) is not False
+    dearer = _median(a, cost) > _median(b, cost) and apart(a, b, cost) is not False
     if dearer or _median(a, error) >= _median(b, error):
         return False
-    return differ(a.estimates[error], b.estimates[error]) is not False
+    return apart(a, b, error) is not False
 
 
 def _against(best: Cell, other: Cell | None, error: str) -> str:
-    apart = None if other is None else differ(best.estimates[error], other.estimates[error])
-    if apart is None:
+    told = None if other is None else apart(best, other, error)
+    if told is None:
         return ""
-    if not apart:
+    if not told:
         return "level"
     return "behind" if best.is_peer else "ahead"
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from attrs import evolve
 
 from fm_core.bench.ranking import rankings
 from fm_core.bench.records import Record
@@ -40,6 +41,12 @@ def test_opposite_orders_are_reversed_and_one_alone_is_doubtful() -> None:
     assert len(found.doubtful) == 1
     (found,) = rankings(run(0, a=A, b=B), run(100, a=A, b=[0.5, 9.0, 40.0]))
     assert (found.once, found.doubtful) == (1, ())
+
+
+def test_errors_near_the_references_own_are_apart_in_neither() -> None:
+    own = {"reference_error": 0.6}
+    a, b = ([evolve(one, figures={**one.figures, **own}) for one in run(at, a=A, b=B, c=[9.0] * 3)] for at in (0, 100))
+    assert [(one.pairs, one.both) for one in rankings(a, b) if one.figure == "error_median"] == [(3, 2)]
 
 
 def test_other_problems_are_not_compared_and_one_seed_tells_nothing() -> None:

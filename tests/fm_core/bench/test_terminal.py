@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import asdict
+from attrs import asdict, evolve
 from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
@@ -146,6 +146,20 @@ def test_what_is_never_judged_path_by_path_is_compared_by_distance() -> None:
     )
     assert "Least distance to the truth" in text
     assert "5 calls: take ddpm" in text
+
+
+def test_a_best_that_is_near_the_references_error_is_said_to_be_so() -> None:
+    def rows(problem: str, own: float) -> list[Record]:
+        return [
+            evolve(one, problem=problem, figures={**one.figures, "reference_error": own})
+            for name, error in (("heun", 0.11), ("ddim", 0.15))
+            for one in errors(name, error, 1.1 * error, 1.2 * error)
+        ]
+
+    text = " ".join(said(*rows("rough", 0.02), *rows("exact", 1e-9)).split())
+    assert "In 1 of 2 cases the best has an error below 10 times the reference's own" in text
+    assert "no two such apart: rough." in text
+    assert "times the reference's" not in said(*rows("exact", 1e-9))
 
 
 def test_only_what_can_be_typed_is_told_in_python() -> None:

@@ -62,6 +62,26 @@ def test_what_is_beaten_by_one_of_the_level_is_not_level() -> None:
     assert {choice.best.contender, *choice.level} == {"noisy", "a", "b"}
 
 
+@pytest.mark.parametrize(("right_to", "near"), [(0.02, True), (1e-9, False)])
+def test_errors_near_the_references_own_tell_nothing(right_to: float, near: bool) -> None:
+    """Nor does a peer that far stand behind; errors further off are told apart all the same."""
+
+    def made(name: str, error: float, group: str = "ours") -> list[Record]:
+        return [
+            Record("s", "p", name, {}, seed, group, figures={"error_median": e, "reference_error": right_to, "nfe": 9})
+            for seed, e in enumerate(around(error))
+        ]
+
+    all_of = cells([*made("heun", 0.02), *made("euler", 0.19, "lib"), *made("bad", 0.3)])
+    choice = choose(all_of, "error_median")
+    assert choice is not None
+    assert (choice.best.contender, choice.level) == ("heun", ("euler (lib)",) if near else ())
+    assert choice.doubtful is near
+    assert choice.against == ("level" if near else "ahead")
+    found = standings(all_of, "nfe", "error_median")
+    assert (found["euler (lib)"].place, found["bad"].place) == ("level" if near else "dominated", "dominated")
+
+
 @pytest.mark.parametrize("turn", [1, -1])
 def test_of_equals_the_plainest_is_named_whoever_was_lucky(turn: int) -> None:
     """By network calls, then no grid, then the order, then the name: not by a thousandth of the error."""
