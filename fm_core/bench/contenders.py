@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -259,11 +259,15 @@ def peers(*, quick: bool = False) -> tuple[Contender, ...]:
     return contenders(one for one in (QUICK_OTHERS if quick else OTHERS) if parse(one)["name"] in known)
 
 
-def in_python(name: str) -> str:
+def in_python(name: str, calls: Collection[float] = ()) -> str:
     """How a contender of ours comes into a pipeline, as one types it; empty for what has no name to be typed.
+
+    One that is fitted is fitted for the calls that it spent, which may be fewer than a budget has.
 
     >>> in_python("unipc(order=3)@log_snr"), in_python("auto")
     ("pipe.replace(solver='unipc(order=3)', grid='log_snr')", "pipe.replace(solver='auto', grid=None)")
+    >>> in_python("calibrated", {10}), in_python("calibrated", {5, 10})
+    ('fm.calibrate(pipe, shape, nfe=10)', 'fm.calibrate(pipe, shape, nfe=min(nfe, 10))')
     """
     try:
         solver, grid = parse_pair(name)
@@ -271,10 +275,16 @@ def in_python(name: str) -> str:
     except (OptionError, UnknownNameError, PluginError):
         return ""
     if solver["name"] == FITTED:
-        return "fm.calibrate(pipe, shape, nfe=nfe)"
+        return f"fm.calibrate(pipe, shape, nfe={_calls(calls)})"
     on = None if grid is None else label(grid)
     ours = library("solver", solver["name"]) == "ours"
     return f"pipe.replace(solver={label(solver)!r}, grid={on!r})" if ours else ""
+
+
+def _calls(spent: Collection[float]) -> str:
+    if not spent:
+        return "nfe"
+    return f"{max(spent):g}" if len(set(spent)) == 1 else f"min(nfe, {max(spent):g})"
 
 
 def missing(contender: Contender) -> str:

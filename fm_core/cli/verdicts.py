@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from fm_core.bench.comparing import Change, Comparison
-from fm_core.bench.contenders import in_python
 from fm_core.bench.orders import SUITE as ORDERS, orders, told
 from fm_core.bench.ranking import Ranking
 from fm_core.bench.records import RESULTS, Record, Results
@@ -65,7 +64,7 @@ def _solvers(to: Console, found: Answers) -> None:
     for one in found.advice:
         cases = f"{why} in {one.times} of {one.cases} cases (problem × budget)."
         to.print(f"{found.where(one)}: take [bold]{escape(one.contender)}[/], {cases}", highlight=False)
-        if typed := in_python(one.contender):
+        if typed := found.in_python(one):
             to.print(f"    in Python: {typed}", markup=False, highlight=False, soft_wrap=True)
     for line in (found.doubtful, found.beside_peers, note if found.advice else ""):
         if line:

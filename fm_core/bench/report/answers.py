@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import evolve, frozen
 
+from fm_core.bench.contenders import in_python
 from fm_core.bench.orders import Order, sound
 from fm_core.bench.report.cells import DOUBT, Cell, by_problem
 from fm_core.bench.report.choosing import Advice, Choice, Tally, advise, affordable, choose, tally, usable
@@ -78,6 +79,12 @@ class Answers:
         """The columns that an advice is for: "5 to 20 calls"."""
         first, last = self.columns[one.first], self.columns[one.last]
         return first if first == last else f"{first.removesuffix(CALLS)} to {last}"
+
+    def in_python(self, one: Advice) -> str:
+        """How the advised contender comes into a pipeline; empty where it has no name to be typed."""
+        cells = [choice.best for _, row in self.rows for choice in row[one.first : one.last + 1] if choice]
+        spent = {cell.middle("nfe") for cell in cells if cell.contender == one.contender}
+        return in_python(one.contender, {calls for calls in spent if calls is not None})
 
     @property
     def beside_peers(self) -> str:

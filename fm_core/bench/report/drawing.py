@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Sequence
 
 from attrs import evolve, frozen
@@ -149,10 +150,13 @@ def _heights(chart: Chart) -> list[float]:
 
 
 def _top(chart: Chart) -> float:
-    """The greatest y, but a decade above those that matter: one dominated contender that explodes flattens no other."""
+    """The greatest y, but a decade above those that matter: one dominated contender that explodes flattens no other.
+
+    Where that is below most points, as where all that matters is rounding, it is the middle one of them.
+    """
     points = [(point.y, one.loud) for one in chart.series for point in one.points]
-    loud = [y for y, matters in points if matters]
-    return min(max(y for y, _ in points), 10 * max(loud, default=math.inf))
+    every, loud = [y for y, _ in points], [y for y, matters in points if matters]
+    return max(min(max(every), 10 * max(loud, default=math.inf)), statistics.median_high(every))
 
 
 def _line(one: Series, axes: _Axes) -> Line:

@@ -12,7 +12,6 @@ from attrs import frozen
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fm_core.bench.contenders import in_python
 from fm_core.bench.orders import told
 from fm_core.bench.records import ESCAPED, RESULTS, Results, read
 from fm_core.bench.report.cells import DOUBT
@@ -83,7 +82,6 @@ def _render(results: Results, found: list[Section], pictures: list[Picture]) -> 
         wins=_wins,
         path=_path,
         told=told,
-        in_python=in_python,
     )
     environment.globals.update(quantity=quantity)
     style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))

@@ -164,9 +164,27 @@ def test_a_best_that_is_near_the_references_error_is_said_to_be_so() -> None:
 
 def test_only_what_can_be_typed_is_told_in_python() -> None:
     worse = errors("euler", 1.0, 1.1, 1.2)
-    assert "in Python: fm.calibrate(pipe, shape, nfe=nfe)" in said(*worse, *errors("calibrated", 0.1, 0.2, 0.3))
+    assert "in Python: fm.calibrate(pipe, shape, nfe=5)" in said(*worse, *errors("calibrated", 0.1, 0.2, 0.3))
     for name in ("calibrated(…527d)", "its own: heun", "azula_heun"):
         assert "in Python" not in said(*worse, *errors(name, 0.1, 0.2, 0.3))
+
+
+def test_a_table_is_fitted_for_the_calls_that_it_spent_however_large_the_budget() -> None:
+    """Tables are fitted for few calls, and larger budgets take the one of the most: more have not been measured."""
+
+    def rows(name: str, calls: float, error: float) -> list[Record]:
+        return [
+            Record("solvers", "p", name, {"nfe": int(calls)}, s, figures={"error_median": error, "nfe": calls})
+            for s in range(3)
+        ]
+
+    fitted, other = rows("calibrated", 10.0, 0.1), [one for n in (10.0, 20.0, 50.0) for one in rows("euler", n, 0.2)]
+    text = said(*fitted, *other)
+    assert "10 to 50 calls: take calibrated" in text
+    assert "in Python: fm.calibrate(pipe, shape, nfe=10)\n" in text
+    text = said(*rows("calibrated", 5.0, 0.11), *rows("euler", 5.0, 0.3), *fitted, *other)
+    assert "5 to 50 calls: take calibrated" in text
+    assert "in Python: fm.calibrate(pipe, shape, nfe=min(nfe, 10))\n" in text
 
 
 def test_fewer_than_three_seeds_are_said_to_tell_nothing() -> None:

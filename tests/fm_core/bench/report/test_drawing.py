@@ -138,6 +138,18 @@ def test_one_that_explodes_flattens_no_other(synthetic) -> None:  # type: ignore
     assert loud < 100
 
 
+def test_one_that_matters_alone_does_not_push_the_others_out_of_the_picture(synthetic) -> None:  # type: ignore[no-untyped-def]
+    """All but one are dominated, by one without error: the lower half of the points is drawn where it belongs."""
+    best = synthetic.made("best", 0, 1e-12)
+    made = [synthetic.made(f"solver_{k}", 1 + k / 10, 1.0) for k in range(20)]
+    chart = against_cost("p", cells(synthetic.solver((best, *made), {"p": 1.0})), "nfe", "error_median", {})
+    assert chart is not None
+    assert [one.name for one in chart.series if one.loud] == ["best"]
+    drawing = draw(chart)
+    edge = [mark for line in drawing.lines for mark in line.marks if mark.at[1] <= drawing.plot[1]]
+    assert 0 < len(edge) <= drawing.beyond + 1 < sum(len(line.marks) for line in drawing.lines) / 2 + 1
+
+
 def test_throughput_is_drawn_against_what_varies(synthetic) -> None:  # type: ignore[no-untyped-def]
     made = [cell for cell in cells(synthetic.other()) if cell.problem == "mlp, 2-D"]
     found = {chart.name: chart for chart in scaling("throughput", "mlp, 2-D", made, {})}
