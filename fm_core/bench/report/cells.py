@@ -96,9 +96,8 @@ def apart(a: Cell, b: Cell, figure: str) -> bool | None:
 
     None where there are too few seeds to tell.
     """
-    if a.doubtful(figure) and b.doubtful(figure):
-        return False
-    return differ(a.estimates[figure], b.estimates[figure])
+    told = differ(a.estimates[figure], b.estimates[figure])
+    return told and not (a.doubtful(figure) and b.doubtful(figure))
 
 
 def cells(records: Iterable[Record]) -> list[Cell]:
