@@ -83,7 +83,7 @@ def test_the_answer_comes_first(outline: Outline) -> None:
     text = plain(outline.text)
     answer = text.index("5 to 15 calls: take calibrated")
     assert answer < text.index("20 to 50 calls: take") < text.index("Least median error for at most")
-    assert "fm.calibrate(pipe, shape, nfe=nfe)" in text[answer:]
+    assert "fm.calibrate(pipe, shape, nfe=min(nfe, 15))" in text[answer:]
     assert "no difference to" in text
     assert "Our best beside the best of other libraries: less error in" in text
     assert "Errors are against a reference that is right to 1e-9." in text
