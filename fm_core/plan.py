@@ -171,7 +171,7 @@ class Plan:
         return groups(self.program, fused=False)
 
     def products(self, dtype: torch.dtype) -> tuple[tuple[Group, ...], tuple[tuple[Tensor, ...] | None, ...]]:
-        """The program in fused groups, and of those that are worth a product the weights of each sum, `(1, operands)`."""
+        """The program in fused groups; of those worth a product also the weights of each sum, `(1, operands)`."""
         kept = self._products.get(dtype)
         if kept is None:
             fused = groups(self.program, fused=True)

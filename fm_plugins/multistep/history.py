@@ -1,9 +1,9 @@
 """Multistep members of the family: exact exponential integrators with a history, as tables.
 
 At grid point n the last `order` predictions are interpolated over [t_n, t_{n+1}]. The history is short at first: the
-order rises 1, 2, 3, …, or the first steps have stages (`start="single_step"`). In a step of data that is far longer than
-the one before it, as the last to a small σ/α, the order is 1. With a corrector of order c, that state
-is only predicted; the network is asked there, and c nodes, the new one among them, give the corrected state
+order rises 1, 2, 3, …, or the first steps have stages (`start="single_step"`). In a step of data that is far longer
+than the one before it, as the last to a small σ/α, the order is 1. With a corrector of order c, that state is only
+predicted; the network is asked there, and c nodes, the new one among them, give the corrected state
 
     ŷ_{n+1} = a·y_n + Σ_j b_j·p_j + noise·z,      y_{n+1} = ŷ_{n+1} + Σ_j (b'_j − b_j)·p_j + b'_{n+1}·p_{n+1}.
 

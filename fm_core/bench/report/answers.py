@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from fm_core.bench.contenders import in_python
 from fm_core.bench.orders import Order, sound
-from fm_core.bench.report.cells import DOUBT, Cell, by_problem
+from fm_core.bench.report.cells import Cell, by_problem
 from fm_core.bench.report.choosing import Advice, Choice, Tally, advise, affordable, choose, tally, usable
 from fm_core.bench.report.quantities import Quantity, number, quantity, shown
 from fm_core.bench.report.scales import ticks
@@ -64,15 +64,15 @@ class Answers:
 
     @property
     def doubtful(self) -> str:
-        """Where the best is not told from others as near the reference; empty where it is nowhere so."""
+        """Where the least error is so near the reference's that it may be none; empty where it is nowhere so."""
         cases = [problem for problem, choices in self.rows for choice in choices if choice and choice.doubtful]
         if not cases:
             return ""
         named = list(dict.fromkeys(cases))
         several = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
         return (
-            f"In {len(cases)} of {self.tally.places} cases the best has an error below {DOUBT} times the reference's "
-            f"own, which tells no two such apart: {', '.join(named[:MOST_NAMED])}{several}."
+            f"In {len(cases)} of {self.tally.places} cases the least error is below twice the reference's own, so that "
+            f"nothing better could be seen: {', '.join(named[:MOST_NAMED])}{several}."
         )
 
     def where(self, one: Advice) -> str:

@@ -84,11 +84,10 @@ class Cell:
         found = self.estimates.get(figure)
         return None if found is None else found.median
 
-    def doubtful(self, figure: str) -> bool:
-        """Whether a figure is an error so near the reference's own that it says nothing."""
-        error, own = self.middle(figure), self.middle(_REFERENCE)
-        of_reference = quantity(figure).floor == _REFERENCE
-        return of_reference and error is not None and own is not None and error < DOUBT * own
+    def doubt(self, figure: str) -> float:
+        """How far a figure may be from the true one: an error by the reference's own, either way."""
+        own = self.middle(_REFERENCE) if quantity(figure).floor == _REFERENCE else None
+        return own or 0.0
 
 
 def apart(a: Cell, b: Cell, figure: str) -> bool | None:
@@ -96,8 +95,9 @@ def apart(a: Cell, b: Cell, figure: str) -> bool | None:
 
     None where there are too few seeds to tell.
     """
-    told = differ(a.estimates[figure], b.estimates[figure])
-    return told and not (a.doubtful(figure) and b.doubtful(figure))
+    x, y = a.estimates[figure], b.estimates[figure]
+    told = differ(x, y)
+    return told and abs(x.median - y.median) >= a.doubt(figure) + b.doubt(figure)
 
 
 def cells(records: Iterable[Record]) -> list[Cell]:

@@ -51,7 +51,7 @@ class Choice:
         value: Its error.
         level: The other contenders than which none is better, the plainest first.
         judged: Whether there are intervals to judge by: at least three seeds.
-        doubtful: Whether its error is so near the reference's own that it says nothing.
+        doubtful: Whether the least error is below twice the reference's own: it may be none.
         peer: The best cell of another library, if ours is the best; ours, if a peer is.
         ratio: That one's median error over the best's.
         against: How our best stands to the best peer: "ahead", "level", "behind"; empty where one is missing or nothing
@@ -149,7 +149,7 @@ def choose(cells: Iterable[Cell], error: str) -> Choice | None:
         value=value,
         level=tuple(cell.contender for cell in others),
         judged=value.low is not None,
-        doubtful=best.doubtful(error),
+        doubtful=least.estimates[error].median < 2 * least.doubt(error),
         peer=other.contender if other else "",
         ratio=_median(other, error) / value.median if other and value.median > 0 else None,
         against=_against(best, other, error),

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from fm_core.bench.orders import told
 from fm_core.bench.records import ESCAPED, RESULTS, Results, read
-from fm_core.bench.report.cells import DOUBT
 from fm_core.bench.report.choosing import Choice
 from fm_core.bench.report.drawing import Place, draw
 from fm_core.bench.report.paper import write_figure
@@ -93,7 +92,6 @@ def _render(results: Results, found: list[Section], pictures: list[Picture]) -> 
         facts={name: run_facts(run) for name, run in results.runs.items()},
         counts={name: sum(record.run == name for record in results.records) for name in results.runs},
         figures=FIGURES,
-        doubt=DOUBT,
         confidence=f"{CONFIDENCE:.0%}".rstrip("%"),
         style=Markup(style),
         script=Markup(script),

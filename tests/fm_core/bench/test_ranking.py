@@ -44,8 +44,8 @@ def test_opposite_orders_are_reversed_and_one_alone_is_doubtful() -> None:
 
 
 def test_errors_near_the_references_own_are_apart_in_neither() -> None:
-    own = {"reference_error": 0.6}
-    a, b = ([evolve(one, figures={**one.figures, **own}) for one in run(at, a=A, b=B, c=[9.0] * 3)] for at in (0, 100))
+    own = {"reference_error": 2.5}
+    a, b = ([evolve(one, figures={**one.figures, **own}) for one in run(at, a=A, b=B, c=[90.0] * 3)] for at in (0, 100))
     assert [(one.pairs, one.both) for one in rankings(a, b) if one.figure == "error_median"] == [(3, 2)]
     assert rankings(a[::3], b[::3]) == [], "one seed tells nothing, here as elsewhere"
 
