@@ -161,8 +161,8 @@ def _new_course(pipeline: Pipeline, solver: Solver, field: Field, budget: Budget
             space = solver.space_on(pipeline.path)
             raise TimeError(
                 f"a step of {solver_title(solver)} cannot begin at t = {min(times):.6g}: there a {space} prediction "
-                f"says nothing of the rest of the state. Let times begin at {low:.6g}, or take a solver of the data or the "
-                "velocity (dpm_solver_pp, adams_pc, heun, …)"
+                f"says nothing of the rest of the state. Let times begin at {low:.6g}, or take a solver of the data or "
+                "the velocity (dpm_solver_pp, adams_pc, heun, …)"
             )
         chosen = _given_times(times, begin, high)
         closing = closing and float(chosen[-1]) == high

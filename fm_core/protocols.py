@@ -171,9 +171,9 @@ class Guidance(Protocol):
     out; `layer`, 0 for one that extrapolates between answers of the field inside it, 1 for one that adds a term of its
     own and must not be extrapolated (default None: anywhere), never falling from the innermost to the outermost;
     `per_step`, whether what it does depends on where a step ends (default False), which adaptive solvers do not know;
-    `select(rows) -> Guidance`, of one that holds something for every sample, the guidance of some of them, by a slice or their
-    indices; `plain`, like `guide`, the prediction that it starts from, where that is another one than the field's
-    inside.
+    `select(rows) -> Guidance`, of one that holds something for every sample, the guidance of some of them, by a slice
+    or their indices; `plain`, like `guide`, the prediction that it starts from, where that is another one than the
+    field's inside.
     """
 
     @property
