@@ -286,14 +286,19 @@ class _Replay:
     def prediction(self, j: int) -> Tensor:
         """The prediction p_j, asked for once."""
         if j not in self._predictions:
-            order = list(self._going_to)
-            earlier = order[: order.index(j)]
             self._predictions[j] = self._asked(j)
-            if self.field.remembers and not self._predictions.keys() >= set(earlier):
-                self.field.forget()  # of calls that the run made after others, which were not made here
-                for k in (*earlier, j):
-                    self._predictions[k] = self._asked(k)
+            if self.field.remembers:
+                self._remember(j)
         return self._predictions[j]
+
+    def _remember(self, j: int) -> None:
+        """Asks again for all up to p_j in the order of the run, if some of it was left out."""
+        order = list(self._going_to)
+        asked = order[: order.index(j) + 1]
+        if not self._predictions.keys() >= set(asked):
+            self.field.forget()
+            for k in asked:
+                self._predictions[k] = self._asked(k)
 
     def _asked(self, j: int) -> Tensor:
         until = self._times[self._going_to[j]]
